@@ -1,0 +1,68 @@
+"""``settings.TASKSERVICE`` as one typed, frozen Config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    lease_for: timedelta = timedelta(seconds=30)  # renewed every third of it
+    grace: timedelta = timedelta(seconds=25)  # what runs at SIGTERM may take this long
+    timeout: timedelta = timedelta(minutes=5)  # of a handler that names none
+    max_attempts: int = 5  # of a handler that names none
+    workers: int = 3  # executors of one runworkers
+    default_handler: str = "demo.sleep"  # runs a task that has only a title
+    max_payload_bytes: int = 256 * 1024  # args and payload together, as JSON
+    max_result_bytes: int = 256 * 1024
+    recycle_after_tasks: int = 10_000  # an executor is replaced after so many tasks; 0: never
+    recycle_above_mb: int = 512  # or when it holds more memory than this; 0: never
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            given, kind = getattr(self, field.name), type(field.default)
+            if not isinstance(given, kind):
+                raise ImproperlyConfigured(
+                    f"TASKSERVICE: {field.name} must be of type {kind.__name__}, not {type(given).__name__}."
+                )
+        for name, least, why in _LEAST:
+            if getattr(self, name) < least:
+                raise ImproperlyConfigured(f"TASKSERVICE: {name} must be at least {least}{why}.")
+
+
+_LEAST: tuple[tuple[str, Any, str], ...] = (
+    ("lease_for", timedelta(seconds=1), ", or a slow commit loses the lease"),
+    ("grace", timedelta(0), ""),
+    ("timeout", timedelta(seconds=1), ""),
+    ("max_attempts", 1, ""),
+    ("workers", 1, ""),
+    ("max_payload_bytes", 1024, ""),
+    ("max_result_bytes", 1024, ""),
+    ("recycle_after_tasks", 0, " (0: never)"),
+    ("recycle_above_mb", 0, " (0: never)"),
+)
+
+
+@cache
+def config() -> Config:
+    """The service's settings. Raises ImproperlyConfigured when they are wrong."""
+    given = getattr(settings, "TASKSERVICE", {})
+    unknown = set(given) - {field.name for field in fields(Config)}
+    if unknown:
+        raise ImproperlyConfigured(f"TASKSERVICE has unknown keys: {', '.join(sorted(unknown))}.")
+    return Config(**given)
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "TASKSERVICE":
+        config.cache_clear()
+
+
+setting_changed.connect(_forget)  # so that override_settings works in tests

@@ -1,0 +1,260 @@
+"""What crosses every border: a spec comes in, a lease goes out, an outcome comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from tasks.states import Status, WaitingFor
+from tasks.storable import storable_text
+
+MESSAGE_CHARS = 2_000  # of an error's message
+TRACEBACK_CHARS = 20_000  # of a traceback: its end, where the error is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """A wish for one task, already well formed. Every way in builds one."""
+
+    handler: str
+    title: str = ""
+    args: Sequence[Any] = ()  # from Django code only
+    payload: dict[str, Any] = field(default_factory=dict)  # the keyword arguments
+    owner: str = ""
+    queue: str = "default"
+    priority: int = 0
+    tags: Sequence[str] = ()
+    run_at: datetime | None = None  # None: at once
+    expires_at: datetime | None = None  # never start after; None: never expires
+    max_attempts: int = 5
+    timeout: timedelta | None = timedelta(minutes=5)  # None: no limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued:
+    """A task just made. Its fields are named like the row's, so that one reader serves both."""
+
+    id: UUID
+    title: str
+    status: Status = Status.PENDING
+    created_at: datetime
+    handler: str
+    owner: str
+    queue: str
+    priority: int
+    args: Sequence[Any]
+    payload: dict[str, Any]
+    tags: Sequence[str]
+    run_at: datetime | None
+    expires_at: datetime | None
+    ready_at: datetime | None
+    waiting_for: WaitingFor | None
+    timeout_seconds: float | None
+    max_attempts: int
+    attempt: int = 0
+    attempts_before: int = 0
+    fence: int = 0
+    attempted_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    result: Any = None
+    error: dict[str, Any] | None = None
+    worker_id: str = ""
+    lease_expires_at: datetime | None = None
+    cancel_requested_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimant:
+    """Who claims: a dispatcher, what it knows and what it serves."""
+
+    worker_id: str
+    handlers: tuple[str, ...]  # the handlers it knows
+    queues: tuple[str, ...] | None = None  # in this order; None: every queue, taking turns
+    lease_for: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to run one attempt of one task until it expires."""
+
+    task_id: UUID
+    fence: int  # proof of this very claim; a later claim has a higher one
+    handler: str
+    args: str  # JSON text: checked when it came in, parsed only where it runs
+    payload: str
+    attempt: int  # its number in the task's whole history, from 1
+    attempts_before: int = 0  # used up before the present budget began
+    max_attempts: int = 5  # of the present budget
+    crashes: int = 0
+    releases: int = 0
+    timeout: timedelta | None = None
+    worker_id: str = ""
+    claimed_at: datetime | None = None
+    queue: str = "default"
+    cancel_requested: bool = False  # as seen by settle, under lock
+
+    @property
+    def attempts_used(self) -> int:
+        """This attempt's number within its budget, from 1."""
+        return self.attempt - self.attempts_before
+
+    @property
+    def attempts_left(self) -> int:
+        """How many attempts the budget has after this one."""
+        return max(0, self.max_attempts - self.attempts_used)
+
+    @property
+    def key(self) -> tuple[UUID, int]:
+        return self.task_id, self.fence
+
+
+_Kind = type[BaseException]  # in the class below ``type`` is a field
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReport:
+    """What is kept of an error: bounded, and storable on every database."""
+
+    type: str  # the exception's dotted path
+    message: str
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, kind: _Kind, message: str, traceback: str = "") -> ErrorReport:
+        return cls.bounded(f"{kind.__module__}.{kind.__qualname__}", message, traceback)
+
+    @classmethod
+    def bounded(cls, type_: str, message: str, traceback: str = "") -> ErrorReport:
+        return cls(
+            storable_text(type_)[:MESSAGE_CHARS],
+            storable_text(message)[:MESSAGE_CHARS],
+            storable_text(traceback)[-TRACEBACK_CHARS:],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    result: str = "null"  # JSON text, checked by the executor
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    error: ErrorReport
+    retryable: bool = True
+    retry_in: timedelta | None = None  # None: the backoff decides
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """The process that ran it died, and somebody saw it."""
+
+    how: str  # "killed by SIGSEGV", "exit code 3"
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """It ran longer than its timeout and was interrupted or killed."""
+
+    after: timedelta
+    traceback: str = ""  # where the interrupt met it; empty when it had to be killed
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Somebody asked for its end while it ran, and it ended."""
+
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lapsed:
+    """Its lease ran out and nobody saw how it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Given back unfinished. Does not use up the attempt, ten times."""
+
+    started: bool  # one that never began is not counted in releases
+
+
+Outcome = Succeeded | Failed | Crashed | TimedOut | Cancelled | Lapsed | Released
+
+
+def lease_to_wire(lease: Lease) -> list[Any]:
+    """A JSON array that ``lease_from_wire`` turns back into the same lease."""
+    timeout, claimed_at = lease.timeout, lease.claimed_at
+    return [
+        lease.task_id.hex,
+        lease.fence,
+        lease.handler,
+        lease.args,
+        lease.payload,
+        lease.attempt,
+        lease.attempts_before,
+        lease.max_attempts,
+        lease.crashes,
+        lease.releases,
+        None if timeout is None else timeout // _MICROSECOND,
+        lease.worker_id,
+        claimed_at and claimed_at.isoformat(),
+        lease.queue,
+        lease.cancel_requested,
+    ]
+
+
+def lease_from_wire(wire: list[Any]) -> Lease:
+    """Raises TypeError or ValueError for what ``lease_to_wire`` did not make."""
+    id_, fence, handler, args, payload, attempt, before, max_attempts, *rest = wire
+    crashes, releases, timeout, worker_id, claimed_at, queue, cancel_requested = rest
+    return Lease(
+        task_id=UUID(id_),
+        fence=fence,
+        handler=handler,
+        args=args,
+        payload=payload,
+        attempt=attempt,
+        attempts_before=before,
+        max_attempts=max_attempts,
+        crashes=crashes,
+        releases=releases,
+        timeout=None if timeout is None else timeout * _MICROSECOND,
+        worker_id=worker_id,
+        claimed_at=claimed_at and datetime.fromisoformat(claimed_at),
+        queue=queue,
+        cancel_requested=cancel_requested,
+    )
+
+
+def outcome_to_wire(outcome: Outcome) -> dict[str, Any]:
+    """A JSON object that ``outcome_from_wire`` turns back into the same outcome."""
+    if isinstance(outcome, Succeeded):  # what nearly all are
+        return {"outcome": "Succeeded", "result": outcome.result}
+    wire = asdict(outcome)
+    for name in ("after", "retry_in"):
+        if wire.get(name) is not None:
+            wire[name] = wire[name] // _MICROSECOND  # exact, however long
+    wire["outcome"] = type(outcome).__name__
+    return wire
+
+
+def outcome_from_wire(wire: dict[str, Any]) -> Outcome:
+    """Raises KeyError or TypeError for what ``outcome_to_wire`` did not make."""
+    fields = dict(wire)
+    kind = _OUTCOMES[fields.pop("outcome")]
+    for name in ("after", "retry_in"):
+        if fields.get(name) is not None:
+            fields[name] = fields[name] * _MICROSECOND
+    if kind is Failed:
+        fields["error"] = ErrorReport(**fields["error"])
+    return kind(**fields)
+
+
+_MICROSECOND = timedelta(microseconds=1)
+_OUTCOMES: dict[str, Callable[..., Outcome]] = {
+    kind.__name__: kind for kind in (Succeeded, Failed, Crashed, TimedOut, Cancelled, Lapsed, Released)
+}

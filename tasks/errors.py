@@ -1,0 +1,144 @@
+"""Every error raised on purpose; ``code`` is for programs and never changes, the text is for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+class TaskServiceError(Exception):
+    """Something that was asked of the service cannot be done."""
+
+    code = "error"
+
+
+class TaskNotFound(TaskServiceError):
+    code = "not-found"
+
+    def __init__(self) -> None:
+        super().__init__("task not found")
+
+
+class InvalidJson(TaskServiceError):
+    code = "invalid-json"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("invalid JSON")
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldError:
+    """What is wrong with one member of a body, or with one parameter of a query."""
+
+    pointer: str | None = None  # RFC 6901, into the body
+    parameter: str | None = None
+    code: str
+    detail: str  # a sentence that names the field
+
+
+class InvalidFields(TaskServiceError):
+    """Says at once everything that is wrong."""
+
+    code = "invalid-field"
+
+    def __init__(self, fields: Sequence[FieldError]) -> None:
+        super().__init__("; ".join(field.detail for field in fields[:3]))
+        self.fields = tuple(fields)
+
+
+class UnknownHandler(TaskServiceError):
+    code = "unknown-handler"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No handler is called {name!r}: check the spelling, or add the app with it.")
+        self.name = name
+
+
+class ConflictingState(TaskServiceError):
+    """The task is in a state in which this cannot be done."""
+
+    code = "conflict-state"
+
+    def __init__(self, wish: str, status: str) -> None:
+        super().__init__(f"A task that is {status} cannot be {wish}.")
+        self.status = status
+
+
+class TooLarge(TaskServiceError):
+    code = "too-large"
+
+    def __init__(self, what: str, *, limit_bytes: int) -> None:
+        super().__init__(f"The {what} is larger than {limit_bytes:,} bytes.")
+
+
+class Unavailable(TaskServiceError):
+    """Something that the service depends on does not answer; the same request may work later."""
+
+    code = "unavailable"
+
+
+class UnstorableResult(TaskServiceError):
+    """What a handler returned cannot be kept as JSON; another attempt would return the same."""
+
+    code = "unstorable-result"
+
+
+class ResultTooLarge(UnstorableResult):
+    code = "result-too-large"
+
+    def __init__(self, *, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"The result has {size_bytes:,} bytes as JSON, {limit_bytes:,} are allowed. "
+            "Store it elsewhere and return where."
+        )
+
+
+class Retry(Exception):
+    """Raised by a handler: this attempt did not work, try again.
+
+    ``in_`` is the wait before the next attempt; without it the backoff decides. Uses up an
+    attempt like any failure.
+    """
+
+    def __init__(
+        self, reason: str = "the handler asked for another attempt", *, in_: timedelta | None = None
+    ) -> None:
+        super().__init__(reason)
+        if in_ is not None and not isinstance(in_, timedelta):
+            raise TypeError("Retry: in_ must be a timedelta.")
+        if in_ is not None and in_ < timedelta(0):
+            raise ValueError("Retry: in_ must not be negative.")
+        self.in_ = in_
+
+
+class GiveUp(Exception):
+    """Raised by a handler: no further attempt is worth it, the task has failed."""
+
+    def __init__(self, reason: str = "the handler gave up") -> None:
+        super().__init__(reason)
+
+
+class TaskCancelled(Exception):
+    """In a task's errors: somebody cancelled it."""
+
+
+class TaskExpired(Exception):
+    """In a task's errors: its ``expires_at`` passed before an attempt began."""
+
+
+class TaskCrashed(Exception):
+    """In a task's errors: the process that ran it died."""
+
+
+class TaskTimedOut(Exception):
+    """In a task's errors: an attempt ran longer than its timeout."""
+
+
+class TaskReleased(Exception):
+    """In a task's errors: shutdowns handed it back so often that it counted as an attempt."""
+
+
+class LeaseLapsed(Exception):
+    """In a task's errors: its worker was not heard of for a whole lease."""

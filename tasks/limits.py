@@ -1,0 +1,22 @@
+"""How long names may be, and how much there may be of a thing: the same for every way in."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+TITLE_CHARS = 1_000
+HANDLER_CHARS = 255
+TAGS = 20
+TAG_CHARS = 64
+MAX_ATTEMPTS = 1_000
+MIN_TIMEOUT = timedelta(milliseconds=1)
+MAX_TIMEOUT = timedelta(seconds=1_000_000)  # more than 11 days
+
+QUEUE_RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ : -"
+_QUEUE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+def is_queue_name(text: str) -> bool:
+    """Whether a queue can be called so; ``QUEUE_RULE`` says it in words."""
+    return _QUEUE.fullmatch(text) is not None
