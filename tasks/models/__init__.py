@@ -1,0 +1,10 @@
+"""What the tables are, and the questions one may ask of them."""
+
+from __future__ import annotations
+
+from tasks.models.attempt import Attempt
+from tasks.models.queue import Queue
+from tasks.models.task import Task, TaskQuerySet
+from tasks.models.worker import Worker
+
+__all__ = ["Attempt", "Queue", "Task", "TaskQuerySet", "Worker"]

@@ -1,0 +1,80 @@
+"""The write gate: one writer at a time, in the order of a coin toss rather than of SQLite's patience."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from datetime import timedelta
+
+from django.db import OperationalError
+
+PATIENCE = timedelta(seconds=5)
+STEP = timedelta(milliseconds=0.5)
+
+
+class Gate:
+    """An flock on a file beside the database that each write transaction holds.
+
+    SQLite's own busy wait backs off to 100 ms steps: beside a busy writer the others starve.
+    Short, even steps on a lock of our own are fair enough, and the lock also says who may
+    checkpoint. flock belongs to the open file, so that two connections of one process
+    exclude each other too, and a dead process holds nothing.
+    """
+
+    def __init__(self, path: str, *, patience: timedelta = PATIENCE) -> None:
+        self._path = path
+        self._patience = patience
+        self._file: int | None = None
+        self.held = False
+
+    def acquire(self) -> None:
+        """Wait for the gate. Raises OperationalError when its patience ends; nothing was written then."""
+        if self.held:
+            return
+        file = self._open()
+        try:
+            self._wait_for(file)
+            self.held = True
+        except BaseException:  # an interrupt may come just when the lock is ours
+            fcntl.flock(file, fcntl.LOCK_UN)
+            raise
+
+    def _wait_for(self, file: int) -> None:
+        deadline = time.monotonic() + self._patience.total_seconds()
+        while not _lock(file):
+            if time.monotonic() > deadline:
+                raise OperationalError(
+                    f"database is busy: no turn to write within {self._patience.total_seconds():g} s"
+                )
+            time.sleep(STEP.total_seconds())
+
+    def release(self) -> None:
+        if self.held and self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        self.held = False
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+        self._file, self.held = None, False
+
+    def __del__(self) -> None:
+        """Nobody closes the connection of a thread that has ended."""
+        self.close()
+
+    def _open(self) -> int:
+        if self._file is None:
+            try:
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except OSError as error:  # a read-only disk, no file handle left
+                raise OperationalError(f"cannot open {self._path}: {error.strerror}") from error
+        return self._file
+
+
+def _lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
