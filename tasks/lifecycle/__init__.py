@@ -1,0 +1,59 @@
+"""The verbs: everything that happens to a task. Every door calls these, and nothing else writes status.
+
+enqueue(specs)                       make tasks, all or none
+claim(claimant, limit, now)          take ready tasks: leases
+extend(leases, by, now)              go on holding them
+settle(outcomes, now)                record what attempts came to
+release(leases, now)                 hand back what was not begun
+reap(now, limit, ...)                take back what nobody holds any more
+cancel(ids)  retry(ids)              by hand
+expire, park, unpark                 what time and missing workers do to pending tasks
+pause(queues)  resume(queues)        hold a queue back, let it go on
+present, absent                      which workers live, and what they know
+asked_to_stop, work_waits, ...       what a worker asks before it does anything
+"""
+
+from __future__ import annotations
+
+from tasks.lifecycle.intake import enqueue
+from tasks.lifecycle.leasing import (
+    Extension,
+    asked_to_stop,
+    claim,
+    extend,
+    next_due_in,
+    release,
+    work_waits,
+)
+from tasks.lifecycle.queues import pause, resume
+from tasks.lifecycle.settling import REFUSED, Settlement, reap, settle, settle_singly
+from tasks.lifecycle.steering import Cancellation, cancel, retry
+from tasks.lifecycle.waiting import expire, park, unpark
+from tasks.lifecycle.workers import absent, handlers_of_the_living, present
+
+__all__ = [
+    "REFUSED",
+    "Cancellation",
+    "Extension",
+    "Settlement",
+    "absent",
+    "asked_to_stop",
+    "cancel",
+    "claim",
+    "enqueue",
+    "expire",
+    "extend",
+    "handlers_of_the_living",
+    "next_due_in",
+    "park",
+    "pause",
+    "present",
+    "reap",
+    "release",
+    "resume",
+    "retry",
+    "settle",
+    "settle_singly",
+    "unpark",
+    "work_waits",
+]

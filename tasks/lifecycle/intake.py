@@ -1,0 +1,79 @@
+"""How tasks come to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from tasks import bell, clock, registry
+from tasks.conf import config
+from tasks.contract import Enqueued, TaskSpec
+from tasks.errors import TooLarge
+from tasks.ids import new_task_id
+from tasks.models.task import database
+from tasks.statements import INSERTED, Book
+from tasks.states import WaitingFor
+from tasks.storable import to_json
+
+
+def enqueue(specs: Sequence[TaskSpec]) -> list[Enqueued]:
+    """Make tasks, all or none, in one commit, or within the caller's transaction.
+
+    Raises UnknownHandler, TooLarge, or what ``contract.to_json`` raises for values that JSON
+    cannot carry; nothing was written then.
+    """
+    for spec in specs:
+        registry.find(spec.handler)
+    texts = [_texts(spec) for spec in specs]  # first: what is refused must not spoil the caller's transaction
+    alias = database()
+    with transaction.atomic(using=alias, savepoint=False):
+        now = clock.now(alias)
+        made = [_enqueued(spec, now) for spec in specs]
+        book = Book(alias)
+        book.insert([_row(task, columns, book) for task, columns in zip(made, texts, strict=True)])
+        bell.ring_on_commit(alias)
+    return made
+
+
+def _enqueued(spec: TaskSpec, now: datetime) -> Enqueued:
+    waits = spec.run_at is not None and spec.run_at > now
+    return Enqueued(
+        id=new_task_id(),
+        title=spec.title,
+        created_at=now,
+        handler=spec.handler,
+        owner=spec.owner,
+        queue=spec.queue,
+        priority=spec.priority,
+        args=spec.args,
+        payload=spec.payload,
+        tags=spec.tags,
+        run_at=spec.run_at,
+        expires_at=spec.expires_at,
+        ready_at=None if waits else now,
+        waiting_for=WaitingFor.TIME if waits else None,
+        timeout_seconds=None if spec.timeout is None else spec.timeout.total_seconds(),
+        max_attempts=spec.max_attempts,
+    )
+
+
+def _texts(spec: TaskSpec) -> dict[str, Any]:
+    """The columns that hold JSON."""
+    args, payload, tags = to_json(list(spec.args)), to_json(spec.payload), to_json(list(spec.tags))
+    limit = config().max_payload_bytes
+    if len(args.encode()) + len(payload.encode()) > limit:
+        raise TooLarge("payload", limit_bytes=limit)
+    return {"args": args, "payload": payload, "tags": tags}
+
+
+def _row(task: Enqueued, texts: dict[str, Any], book: Book) -> tuple[Any, ...]:
+    """In the order of ``INSERTED``."""
+    stored = {"id": book.id(task.id), **texts}
+    stored |= {name: book.time(getattr(task, name)) for name in _TIMES}
+    return tuple(stored[name] if name in stored else getattr(task, name) for name in INSERTED)
+
+
+_TIMES = ("run_at", "expires_at", "created_at", "ready_at")

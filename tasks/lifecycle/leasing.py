@@ -1,0 +1,164 @@
+"""Who may run a task: taking leases, keeping them, handing them back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from tasks import clock
+from tasks.contract import Claimant, Lease, Released
+from tasks.lifecycle.settling import settle
+from tasks.models import Task
+from tasks.models.task import database
+from tasks.statements import Book
+from tasks.states import Status, WaitingFor
+
+PROMOTED_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """What became of the leases that were to be prolonged."""
+
+    held: frozenset[UUID]
+    cancelled: frozenset[UUID]  # held, and somebody asked for their end
+    lost: tuple[Lease, ...]
+
+
+def claim(claimant: Claimant, *, limit: int, ahead: int = 0, now: datetime) -> list[Lease]:
+    """Take up to ``limit`` ready tasks of the claimant's queues, and ``ahead`` more to wait behind others.
+
+    Promotes first what is due. A task on its last attempt is never among those ahead: should
+    the worker die before it begins, the attempt would be gone.
+
+    Order within a queue: priority (high first), then how long ready. The attempt
+    counter goes up here, so a worker that dies has used the attempt. An empty list
+    may also mean that others were faster; do not conclude the queue is empty.
+    """
+    alias = database()
+    book = Book(alias)
+    leases: list[Lease] = []
+    with transaction.atomic(using=alias, savepoint=False):
+        book.promote(now, limit=PROMOTED_AT_ONCE)
+        for queue in _claimable(book, claimant):
+            if len(leases) < limit:
+                leases += _claim_from(book, queue, claimant, limit=limit - len(leases), now=now)
+            if limit <= len(leases) < limit + ahead:
+                room = limit + ahead - len(leases)
+                leases += _claim_from(book, queue, claimant, limit=room, ahead=True, now=now)
+    return leases
+
+
+def _claimable(book: Book, claimant: Claimant) -> Sequence[str]:
+    """The queues to claim from: as they were named, else beginning anywhere, so that none starves."""
+    if not claimant.handlers:
+        return ()
+    if claimant.queues is not None:
+        paused = set(book.paused_queues())
+        return [queue for queue in claimant.queues if queue not in paused]
+    queues = book.ready_queues()
+    start = random.randrange(len(queues)) if queues else 0  # noqa: S311 - fairness, not secrecy
+    return queues[start:] + queues[:start]
+
+
+def _claim_from(
+    book: Book, queue: str, claimant: Claimant, *, limit: int, ahead: bool = False, now: datetime
+) -> list[Lease]:
+    rows = book.claim(
+        queue,
+        claimant.handlers,
+        worker_id=claimant.worker_id,
+        now=now,
+        lease_expires_at=now + claimant.lease_for,
+        limit=limit,
+        ahead=ahead,
+    )
+    return [_lease(row, claimant.worker_id, now) for row in rows]
+
+
+def _lease(row: tuple[Any, ...], worker_id: str, now: datetime) -> Lease:
+    """``row`` in the order of ``statements.CLAIMED``."""
+    (
+        id_,
+        fence,
+        handler,
+        args,
+        payload,
+        attempt,
+        before,
+        max_attempts,
+        crashes,
+        releases,
+        timeout,
+        queue,
+        *_,
+    ) = row
+    return Lease(
+        task_id=id_ if isinstance(id_, UUID) else UUID(id_),
+        fence=fence,
+        handler=handler,
+        args=args,
+        payload=payload,
+        attempt=attempt,
+        attempts_before=before,
+        max_attempts=max_attempts,
+        crashes=crashes,
+        releases=releases,
+        timeout=None if timeout is None else timedelta(seconds=timeout),
+        worker_id=worker_id,
+        claimed_at=now,
+        queue=queue,
+    )
+
+
+def extend(leases: Iterable[Lease], *, by: timedelta, now: datetime) -> Extension:
+    """Prolong leases until ``now + by``, those that are still held under their fence.
+
+    Also one that lapsed and that nobody took. Whoever finds a lease among the lost must stop
+    its handler and forget its outcome.
+    """
+    wanted = {lease.key: lease for lease in leases}
+    alias = database()
+    with transaction.atomic(using=alias, savepoint=False):
+        held = Book(alias).extend(wanted, now + by)
+    return Extension(
+        held=frozenset(id_ for id_, _ in held),
+        cancelled=frozenset(id_ for (id_, _), cancel in held.items() if cancel),
+        lost=tuple(lease for key, lease in wanted.items() if key not in held),
+    )
+
+
+def asked_to_stop(worker_id: str) -> frozenset[UUID]:
+    """The tasks of this worker that somebody wants to end while they run."""
+    tasks = Task.objects.using(database()).filter(
+        worker_id=worker_id, status=Status.PROCESSING, cancel_requested_at__isnull=False
+    )
+    return frozenset(tasks.order_by().values_list("pk", flat=True))
+
+
+def work_waits(claimant: Claimant) -> bool:
+    """Whether a claim would find something to promote or to take: plain reads, no transaction."""
+    ready = Book(database()).ready_queues()
+    if ready and (claimant.queues is None or not set(ready).isdisjoint(claimant.queues)):
+        return True
+    wait = next_due_in()
+    return wait is not None and wait <= timedelta(0)
+
+
+def next_due_in() -> timedelta | None:
+    """How long until the next waiting task is due; negative when it is overdue, None when none waits."""
+    alias = database()
+    next_due = Task.objects.using(alias).filter(waiting_for=WaitingFor.TIME).order_by("run_at")
+    run_at = next_due.values_list("run_at", flat=True).first()
+    return None if run_at is None else run_at - clock.now(alias)
+
+
+def release(leases: Iterable[Lease], *, now: datetime) -> int:
+    """Hand back what was not begun; costs no attempt. Returns how many were still held."""
+    return len(settle([(lease, Released(started=False)) for lease in leases], now=now).written)

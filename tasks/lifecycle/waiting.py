@@ -1,0 +1,72 @@
+"""What happens to pending tasks by themselves: time passes, workers come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from tasks import states
+from tasks.contract import ErrorReport
+from tasks.errors import TaskExpired
+from tasks.lifecycle.settling import error_json
+from tasks.models import Task
+from tasks.models.task import database
+from tasks.statements import Book
+from tasks.states import Status, WaitingFor
+
+PAGE = 500  # rows moved by one transaction, so that nobody waits long for the write lock
+
+
+def expire(*, now: datetime, limit: int = PAGE) -> int:
+    """Fail pending tasks whose ``expires_at`` has passed. Returns how many."""
+    alias = database()
+    with transaction.atomic(using=alias, savepoint=False):
+        late = Task.objects.using(alias).filter(status=Status.PENDING, expires_at__lte=now)
+        return (
+            Task.objects.using(alias)
+            .filter(pk__in=_locked(late.order_by("expires_at"), limit))
+            .move(states.EXPIRE, finished_at=now, waiting_for=None, error=error_json(_EXPIRED, attempt=None))
+        )
+
+
+_EXPIRED = ErrorReport.of(TaskExpired, "expires_at passed before an attempt began.")
+
+
+def park(known: Collection[str], *, limit: int = PAGE) -> int:
+    """Set aside ready tasks that no live worker knows, so that claims need not walk over them.
+
+    ``known``: the handlers of all live workers. Looks at the ``limit`` tasks of each queue that
+    would be claimed next; what lies behind them is in nobody's way. Returns how many.
+    """
+    return sum(_park_in(queue, known, limit) for queue in Book(database()).ready_queues())
+
+
+def _park_in(queue: str, known: Collection[str], limit: int) -> int:
+    ready = Task.objects.using(database()).filter(status=Status.PENDING, ready_at__isnull=False)
+    first = ready.filter(queue=queue).order_by("-priority", "ready_at", "id")
+    strangers = [pk for pk, handler in first.values_list("pk", "handler")[:limit] if handler not in known]
+    if not strangers:
+        return 0
+    return ready.filter(pk__in=strangers).update(ready_at=None, waiting_for=WaitingFor.HANDLER)
+
+
+def unpark(known: Collection[str], *, now: datetime, limit: int = PAGE) -> int:
+    """Make ready again what waits for one of these handlers. Returns how many, up to ``limit``."""
+    alias = database()
+    parked = Task.objects.using(alias).filter(waiting_for=WaitingFor.HANDLER, handler__in=known)
+    if not parked.exists():
+        return 0
+    with transaction.atomic(using=alias, savepoint=False):
+        return (
+            Task.objects.using(alias)
+            .filter(pk__in=_locked(parked.order_by(), limit))  # any: to sort a million takes its time
+            .update(ready_at=now, waiting_for=None)
+        )
+
+
+def _locked(tasks: QuerySet[Task], limit: int) -> list[UUID]:
+    return list(tasks.select_for_update(skip_locked=True).values_list("pk", flat=True)[:limit])

@@ -1,0 +1,64 @@
+"""Read-only counts and names for those who watch, each answered by an index however large the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from tasks import registry
+from tasks.models import Queue, Task, TaskQuerySet
+from tasks.models.task import database
+from tasks.statements import Book
+from tasks.states import Status, WaitingFor
+
+COUNTED = 1_000  # counting ends here; one more stands for "or more"
+
+
+def count(status: Status) -> int | None:
+    """How many tasks are in this status, ``COUNTED + 1`` at most; None where no index could tell."""
+    parts = _indexed(status)
+    if not parts:
+        return None
+    return min(COUNTED + 1, sum(part.values("pk")[: COUNTED + 1].count() for part in parts))
+
+
+def live_ids(status: Status, *, limit: int) -> list[UUID] | None:
+    """The ids of all pending or processing tasks, unordered; None when there are more than ``limit``."""
+    ids: list[UUID] = []
+    for part in _indexed(status):
+        ids += part.values_list("pk", flat=True)[: limit + 1 - len(ids)]
+    return ids if len(ids) <= limit else None
+
+
+def ready_in(queue: str) -> int:
+    """How many tasks of this queue are ready, ``COUNTED + 1`` at most."""
+    return _ready().filter(queue=queue).values("pk")[: COUNTED + 1].count()
+
+
+def queues_in_use() -> list[str]:
+    """The queues that have a row, that have ready tasks, or that a handler known here asks for."""
+    configured = Queue.objects.using(database()).values_list("name", flat=True)
+    asked_for = {registry.find(name).queue_name for name in registry.known()}
+    return sorted({*configured, *Book(database()).ready_queues(), *asked_for})
+
+
+def _ready() -> TaskQuerySet:
+    tasks = Task.objects.using(database()).filter(status=Status.PENDING, ready_at__isnull=False)
+    return tasks.order_by("queue", "-priority", "ready_at", "pk")
+
+
+def _indexed(status: Status) -> Sequence[TaskQuerySet]:
+    """The tasks of a status in parts, each in the order of the index that holds them and nothing else."""
+    tasks = Task.objects.using(database())
+    match status:
+        case Status.PENDING:
+            timed = tasks.filter(waiting_for=WaitingFor.TIME).order_by("run_at")
+            parked = tasks.filter(waiting_for=WaitingFor.HANDLER).order_by("handler")
+            return [_ready(), timed, parked]
+        case Status.PROCESSING:
+            held = tasks.filter(status=status, lease_expires_at__isnull=False)
+            return [held.order_by("lease_expires_at")]
+        case Status.FAILED | Status.CANCELLED:
+            return [tasks.filter(status=status).order_by("-pk")]
+        case _:
+            return []
