@@ -1,0 +1,132 @@
+"""What a worker does now and then, each safe on any number of machines at once: there is no leader."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+from django.db.models import Q
+
+from tasks import clock, lifecycle
+from tasks.contract import Claimant, Lease
+from tasks.lifecycle import Extension, Settlement
+from tasks.lifecycle.settling import Ended
+from tasks.lifecycle.waiting import PAGE as MOVED_AT_ONCE
+from tasks.lifecycle.workers import SEEN_EVERY
+from tasks.models import Task, Worker
+from tasks.models.task import database
+from tasks.sqlite.base import DatabaseWrapper
+from tasks.states import Status
+from tasks.worker.lock import Key, WorkerLock
+
+REAPED_AT_ONCE = 100
+SOON = timedelta(seconds=0.05)  # when a duty did all it may at once, and there is more
+CHECKPOINT_WAL_BYTES = 16 * 1024 * 1024
+QUIET = timedelta(seconds=10)  # after which even a small WAL is written back
+
+
+@dataclass(slots=True)
+class Duty:
+    """One line of the table: what, how often, and when next (monotonic)."""
+
+    name: str
+    every: timedelta
+    run: Callable[[Sequence[Lease]], Any]  # gets what is in hand; True: it is not done yet
+    due: float = 0.0
+
+    def put_off(self, now: float) -> None:
+        self.due = now + self.every.total_seconds()
+
+    def go_on_soon(self, now: float) -> None:
+        self.due = min(self.due, now + SOON.total_seconds())
+
+
+class Duties:
+    """The periodic work of one worker; everything here runs in the ledger's thread."""
+
+    def __init__(self, claimant: Claimant, presence: Worker, lock: WorkerLock | None) -> None:
+        self._claimant = claimant
+        self._presence = presence
+        self._lock = lock
+        self._alias = database()
+        self._wal_bytes = 0
+        self._quiet_since = time.monotonic()
+
+    def table(self) -> list[Duty]:
+        return [
+            Duty("extend", self._claimant.lease_for / 3, self.extend),
+            Duty("worker", SEEN_EVERY, self.present),
+            Duty("reap", timedelta(seconds=1), self.reap),
+            Duty("park", timedelta(seconds=5), self.park),
+            Duty("expire", timedelta(seconds=1), self.expire),
+            Duty("checkpoint", timedelta(seconds=2), self.checkpoint),
+        ]
+
+    def _now(self) -> datetime:
+        return clock.now(self._alias)
+
+    def extend(self, in_hand: Sequence[Lease]) -> Extension | None:
+        if not in_hand:
+            return None
+        return lifecycle.extend(in_hand, by=self._claimant.lease_for, now=self._now())
+
+    def present(self, in_hand: Sequence[Lease]) -> None:
+        lifecycle.present(self._presence, now=self._now())
+
+    def reap(self, in_hand: Sequence[Lease]) -> Settlement:
+        """What lapsed, and on one SQLite host at once what dead workers held."""
+        spared = [lease.task_id for lease in in_hand]
+        written: list[Ended] = []
+        if self._lock is not None:
+            self._lock.for_each_dead(partial(self._bury, spared, written))
+        lapsed = Task.objects.using(self._alias).filter(
+            status=Status.PROCESSING, lease_expires_at__lte=self._now()
+        )
+        if lapsed.exclude(pk__in=spared).exists():
+            written += lifecycle.reap(now=self._now(), spared=spared, limit=REAPED_AT_ONCE).written
+        return Settlement(written)
+
+    def _bury(
+        self, spared: Collection[UUID], written: list[Ended], worker_id: str, begun: Collection[Key]
+    ) -> bool:
+        """Reap all that a dead worker held; True when nothing is left of it."""
+        before = len(written)
+        now, dead = self._now(), [worker_id]
+        written += lifecycle.reap(
+            now=now, spared=spared, dead_workers=dead, begun=begun, limit=REAPED_AT_ONCE
+        ).written
+        held = Q(worker_id=worker_id, status=Status.PROCESSING)
+        if Task.objects.using(self._alias).filter(held).exists():
+            # the rest at once: else it might be taken for lapsed, whether it had begun or not
+            return len(written) > before and self._bury(spared, written, worker_id, begun)
+        lifecycle.absent(worker_id)
+        return True
+
+    def park(self, in_hand: Sequence[Lease]) -> bool:
+        """Free what waited for handlers that this worker knows; set aside what no live one does."""
+        freed = lifecycle.unpark(self._claimant.handlers, now=self._now())
+        known = lifecycle.handlers_of_the_living(now=self._now()) | set(self._claimant.handlers)
+        return max(freed, lifecycle.park(known)) >= MOVED_AT_ONCE
+
+    def expire(self, in_hand: Sequence[Lease]) -> bool:
+        late = Task.objects.using(self._alias).filter(status=Status.PENDING, expires_at__lte=self._now())
+        return late.exists() and lifecycle.expire(now=self._now()) >= MOVED_AT_ONCE
+
+    def checkpoint(self, in_hand: Collection[Lease]) -> None:
+        """Write the WAL back when it has grown, or when nobody has written for a while."""
+        connection = connections[self._alias]
+        if not isinstance(connection, DatabaseWrapper) or not connection.path:
+            return
+        size = connection.wal_bytes()
+        now = time.monotonic()
+        if size != self._wal_bytes:
+            self._wal_bytes, self._quiet_since = size, now
+        quiet = now - self._quiet_since > QUIET.total_seconds()
+        if size > CHECKPOINT_WAL_BYTES or (size and quiet):
+            connection.checkpoint()

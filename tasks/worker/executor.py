@@ -1,0 +1,268 @@
+"""A child of the dispatcher: runs one handler at a time and reports what came of each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.db import close_old_connections, connections, reset_queries
+from setproctitle import setproctitle
+
+from tasks import registry
+from tasks.context import context_of
+from tasks.contract import ErrorReport, Failed, Lease, Outcome, Released, lease_from_wire, outcome_to_wire
+from tasks.errors import UnknownHandler
+from tasks.worker import child, running, telling, wire
+from tasks.worker.lock import Mark
+from tasks.worker.running import Interrupt, Interrupted
+
+INTERRUPT = signal.SIGUSR1
+READ_BYTES = 256 * 1024
+AGAIN_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an executor has to know of the settings."""
+
+    max_result_bytes: int
+
+
+def main(channel: socket.socket, mark: Mark | None, limits: Limits) -> None:
+    """Serve leases until told to stop, or until the dispatcher is gone.
+
+    ``mark`` is a place in the dispatcher's open lock file: while any of its executors lives, the
+    lock stays taken, and nobody concludes from a free one that the tasks may be run elsewhere.
+    """
+    child.die_with_the_dispatcher()
+    child.stand_alone()
+    child.keep_files()
+    setproctitle("taskservice: executor")
+    with suppress(AttributeError):  # none, or one of a user's own
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what a handler prints is seen at once
+    Executor(channel, mark, limits).serve()
+    os._exit(0)  # threads that a handler left behind must not hold us
+
+
+class Executor:
+    """The main thread runs handlers, a listener hears what the dispatcher says meanwhile.
+
+    Before it begins a lease, the main thread reads all that has been sent. So a recall
+    that was sent before the last outcome was reported is always obeyed, even when a handler
+    held the GIL and the listener could not run.
+    """
+
+    def __init__(self, channel: socket.socket, mark: Mark | None, limits: Limits) -> None:
+        self._channel = channel
+        self._mark = mark
+        self._limits = limits
+        self._decoder = wire.Decoder()
+        self._mail = threading.Condition()
+        self._pen = threading.Lock()  # both threads send, and a long message goes out in pieces
+        self._inbox: deque[Lease] = deque()
+        self._interrupts: dict[wire.Key, Interrupt] = {}
+        self._inside: wire.Key | None = None  # whose handler the main thread is in
+        self._by_signal = True  # how that one is interrupted: an async handler never is
+        self._loop: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        self._rested = True  # has waited for the present lease
+        self._stopping = False
+        self._main = threading.main_thread().ident or 0
+        self._pid = os.getpid()
+
+    def serve(self) -> None:
+        sys.unraisablehook = self._on_unraisable
+        threading.Thread(target=self._listen, name="listener", daemon=True).start()
+        self._send({"ready": True})
+        while (lease := self._next()) is not None:
+            began = time.perf_counter()
+            outcome = self._run(lease)
+            seconds = time.perf_counter() - began
+            self._send({"ended": wire.key_of(lease), "seconds": seconds, **outcome_to_wire(outcome)})
+
+    # -- mail
+
+    def _next(self) -> Lease | None:
+        """The next lease to begin, or None to stop."""
+        with self._mail:
+            self._read()
+            self._rested = not self._inbox
+            while not self._inbox:
+                if self._stopping:
+                    return None
+                self._mail.wait()
+            return self._inbox.popleft()
+
+    def _listen(self) -> None:
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        while True:
+            poll.poll()
+            with self._mail:
+                self._read()
+                self._mail.notify()
+
+    def _read(self) -> None:
+        """Take in all that has arrived. The caller holds ``_mail``."""
+        while (data := self._received()) is not None:
+            if not data:
+                child.end()  # the dispatcher is gone, and with it the leases
+            for message in self._decoder.feed(data):
+                self._obey(message)
+
+    def _received(self) -> bytes | None:
+        """None: nothing more yet; empty: nothing will come any more."""
+        try:
+            return self._channel.recv(READ_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:  # a handler has closed it
+            return b""
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        match message:
+            case {"leases": leases}:
+                self._inbox.extend(map(lease_from_wire, leases))
+            case {"interrupt": [task_id, fence], "why": why}:
+                self._interrupt((task_id, fence), Interrupt(why))
+            case {"recall": _}:
+                recalled = [wire.key_of(lease) for lease in self._inbox]
+                self._inbox.clear()
+                self._send({"recalled": recalled})
+            case {"stop": _}:
+                self._stopping = True
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            with self._pen:
+                self._channel.sendall(wire.encode(message))
+        except OSError:
+            child.end()
+
+    # -- interrupts
+
+    def _interrupt(self, key: wire.Key, interrupt: Interrupt) -> None:
+        self._interrupts[key] = interrupt
+        if self._inside != key:
+            return
+        if self._by_signal:
+            signal.pthread_kill(self._main, INTERRUPT)
+        elif self._loop is not None:
+            loop, task = self._loop
+            with suppress(RuntimeError):  # the loop has just ended
+                loop.call_soon_threadsafe(task.cancel)
+
+    def on_signal(self, number: int, frame: Any) -> None:
+        """In the main thread, between two steps of whatever it does: only a handler may be interrupted."""
+        if self._by_signal and self._inside in self._interrupts:
+            raise Interrupted
+
+    def _on_unraisable(self, unraisable: Any) -> None:
+        """Python drops what is raised in a ``__del__`` or a callback: an interrupt is sent again then."""
+        if unraisable.exc_type is Interrupted:
+            again = partial(signal.pthread_kill, self._main, INTERRUPT)
+            threading.Timer(AGAIN_SECONDS, again).start()  # not now: this is a callback, too
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    def _on_async(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+        self._loop = (loop, task)
+        if self._inside in self._interrupts:
+            task.cancel()
+
+    # -- work
+
+    def _run(self, lease: Lease) -> Outcome:
+        try:
+            return self._attempt(lease)
+        except Interrupted:  # it came when the handler had ended already
+            self._leave(wire.key_of(lease))
+            return self._interrupts[wire.key_of(lease)].outcome(lease, "")
+        finally:
+            self._inside = self._loop = None
+            self._interrupts.clear()
+
+    def _attempt(self, lease: Lease) -> Outcome:
+        key = wire.key_of(lease)
+        try:
+            task = registry.find(lease.handler)
+        except UnknownHandler as error:
+            return Failed(ErrorReport.of(type(error), str(error)))
+        if key in self._interrupts:  # before it began
+            return Released(started=False)
+        if self._mark is not None:
+            self._mark.begin(lease)
+        args, payload = _parsed(lease.args), _parsed(lease.payload)
+        try:
+            telling.started(lease, task, args, payload)
+            value = self._call(key, lease, task, args, payload)
+        except BaseException as error:  # whatever it raises, this process goes on
+            self._leave(key)
+            outcome = running.failure(error, lease, self._interrupts.get(key))
+            telling.finished(lease, task, args, payload, outcome)
+        else:
+            self._leave(key)
+            outcome = running.success(value, limit_bytes=self._limits.max_result_bytes)
+            telling.finished(lease, task, args, payload, outcome)
+        return outcome
+
+    def _call(
+        self,
+        key: wire.Key,
+        lease: Lease,
+        task: registry.ServiceTask,
+        args: list[Any],
+        payload: dict[str, Any],
+    ) -> Any:
+        """What the handler returns."""
+        if self._rested:
+            close_old_connections()  # one may have gone stale meanwhile
+        given = [context_of(lease, task), *args] if task.takes_context else args
+        signal.signal(INTERRUPT, self.on_signal)  # each time: a handler may have taken it for itself
+        self._by_signal = not running.is_async(task.func)
+        try:
+            self._inside = key
+            if key in self._interrupts:  # while the receivers were told
+                raise Interrupted
+            return running.call(task.func, given, payload, self._on_async)
+        finally:
+            self._inside = None
+
+    def _leave(self, key: wire.Key) -> None:
+        """What one handler leaves behind must not meet the next."""
+        self._inside = None
+        if os.getpid() != self._pid:
+            os._exit(0)  # a fork that the handler made came back from it: it is not the executor
+        _let_go_of_connections(all_of_them=key in self._interrupts)
+        if settings.DEBUG:
+            reset_queries()
+
+
+def _let_go_of_connections(*, all_of_them: bool) -> None:
+    """Close what is in a transaction, old or broken; after an interrupt all: no code is prepared for one."""
+    opened = connections.all(initialized_only=True)
+    for connection in opened:
+        inside = connection.in_atomic_block or getattr(connection, "holds_gate", False)  # begun by hand
+        if all_of_them or inside or not connection.autocommit:  # it would hold up every writer
+            with suppress(Exception):  # whatever state it is in
+                connection.close()
+            del connections[connection.alias]  # its flags as well
+    if opened:
+        close_old_connections()
+
+
+def _parsed(text: str) -> Any:
+    """A new value each time: a handler may change what it gets."""
+    return [] if text == "[]" else {} if text == "{}" else json.loads(text)

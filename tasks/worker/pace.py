@@ -1,0 +1,28 @@
+"""How long handlers take: what may wait behind what."""
+
+from __future__ import annotations
+
+HAND_AHEAD_SECONDS = 0.02  # work that may lie ready in an executor's hand
+OVERDUE_SECONDS = 0.05  # what runs longer than this is not short, whatever its handler's other runs were
+HAND_AHEAD_LEASES = 64
+HAND_AHEAD_BYTES = 1024 * 1024
+WEIGHT = 0.1  # of the newest run: a hiccup of the machine must not count for long
+
+
+class Pace:
+    """The seconds that each handler's recent runs took, as a moving average.
+
+    A wrong guess costs little: what waits behind a slow run is recalled.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self.recent = float("inf")  # of whatever ran last
+
+    def saw(self, handler: str, seconds: float) -> None:
+        before = self._seconds.get(handler, seconds)
+        self._seconds[handler] = self.recent = before + (seconds - before) * WEIGHT
+
+    def expect(self, handler: str) -> float:
+        """Seconds; infinity for a handler that was never seen to end."""
+        return self._seconds.get(handler, float("inf"))

@@ -1,0 +1,142 @@
+"""Puts a worker together and lets it run: what ``manage.py runworkers`` calls."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+import sys
+from collections.abc import Sequence
+
+from django.db import connections
+from setproctitle import setproctitle
+
+from tasks import bell, ids, lifecycle, registry
+from tasks.conf import Config
+from tasks.contract import Claimant
+from tasks.logs import event
+from tasks.models import Worker
+from tasks.models.task import database
+from tasks.sqlite.base import DatabaseWrapper
+from tasks.worker.crew import Crew
+from tasks.worker.dispatcher import Dispatcher, Plan
+from tasks.worker.duties import Duties
+from tasks.worker.executor import Limits
+from tasks.worker.ledger import Ledger
+from tasks.worker.lock import WorkerLock
+from tasks.worker.pool import Pool
+from tasks.worker.report import Report
+from tasks.worker.stop import StopSignals
+from tasks.worker.wakeup import Bell
+
+logger = logging.getLogger("tasks.dispatcher")
+
+# Loop and ledger share one GIL: with Python's 5 ms a ledger that comes back from the database would
+# wait that long for its next step.
+SWITCH_SECONDS = 0.0005
+
+
+def run(config: Config, *, executors: int, queues: Sequence[str] | None) -> int:
+    """Run a worker until a signal stops it. Returns the exit code."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    signals = StopSignals()
+    signals.install()
+    claimant = Claimant(
+        worker_id=ids.new_worker_id(),
+        handlers=registry.known(),
+        queues=tuple(queues) if queues else None,
+        lease_for=config.lease_for,
+    )
+    setproctitle(f"taskservice: dispatcher {claimant.worker_id}")
+    path = database_path()
+    lock = WorkerLock(path, claimant.worker_id) if path else None
+    ledger, report = Ledger(claimant), Report()
+    dispatcher = _dispatcher(config, executors, ledger, report, lock, signals)
+    _tell_start(claimant, executors)
+    connections.close_all()  # the ledger's thread opens its own
+    ledger.start()
+    exit_code = 1
+    try:
+        exit_code = dispatcher.run()
+    finally:
+        _close(dispatcher, ledger, lock, clean=exit_code == 0)
+    event(logger, logging.INFO, "worker.stopped", exit_code=exit_code, **report.total())
+    return exit_code
+
+
+def _dispatcher(
+    config: Config,
+    executors: int,
+    ledger: Ledger,
+    report: Report,
+    lock: WorkerLock | None,
+    signals: StopSignals,
+) -> Dispatcher:
+    selector = selectors.DefaultSelector()
+    pool = Pool(
+        limits=Limits(max_result_bytes=config.max_result_bytes),
+        recycle_after_tasks=config.recycle_after_tasks,
+        lock=lock,
+    )
+    return Dispatcher(
+        Plan(executors=executors, grace=config.grace),
+        selector=selector,
+        crew=Crew(pool, selector, recycle_above_mb=config.recycle_above_mb),
+        ledger=ledger,
+        duties=Duties(ledger.claimant, _presence(ledger.claimant, executors), lock).table(),
+        bell=_bell(database_path()),
+        signals=signals,
+        report=report,
+    )
+
+
+def _tell_start(claimant: Claimant, executors: int) -> None:
+    queues = None if claimant.queues is None else ",".join(claimant.queues)
+    event(
+        logger,
+        logging.INFO,
+        "worker.started",
+        worker_id=claimant.worker_id,
+        executors=executors,
+        queues=queues,
+    )
+
+
+def _close(dispatcher: Dispatcher, ledger: Ledger, lock: WorkerLock | None, *, clean: bool) -> None:
+    """End the executors, and say goodbye in the database if it answers."""
+    dispatcher.close()
+    ledger.submit(lambda: lifecycle.absent(ledger.claimant.worker_id), lambda *_: None)
+    ledger.close()
+    if lock is not None:
+        if clean:
+            lock.remove()
+        lock.close()
+
+
+def database_path() -> str:
+    """The SQLite file that the queue lives in; empty when it is elsewhere."""
+    connection = connections[database()]
+    return connection.path if isinstance(connection, DatabaseWrapper) else ""
+
+
+def _bell(path: str) -> Bell | None:
+    if not path:
+        return None
+    try:
+        return Bell(path + bell.BELL)
+    except OSError as error:  # a file system without FIFOs: the ledger looks by itself
+        event(logger, logging.WARNING, "bell.missing", error=str(error))
+        return None
+
+
+def _presence(claimant: Claimant, executors: int) -> Worker:
+    return Worker(
+        id=claimant.worker_id,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        executors=executors,
+        queues=None if claimant.queues is None else list(claimant.queues),
+        handlers=list(claimant.handlers),
+        version=os.environ.get("TASKSERVICE_VERSION", ""),
+    )
