@@ -1,0 +1,23 @@
+"""How answers are written: compact JSON, UTF-8, one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpResponse
+
+
+def json_answer(
+    value: Any,
+    *,
+    status: int = 200,
+    content_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
+) -> HttpResponse:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    content = text.encode("utf-8", "replace") + b"\n"  # no answer may fail over a lone surrogate
+    # the length: CommonMiddleware adds it too, but not to an answer that never comes by there
+    given = {**(headers or {}), "Content-Type": content_type, "Content-Length": str(len(content))}
+    return HttpResponse(content, status=status, headers=given)

@@ -1,0 +1,63 @@
+"""The query of a list, checked: filters, limit and cursor. Everything that is wrong is said at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from django.http import HttpRequest
+
+from tasks.api.pagination import DEFAULT_LIMIT, MAX_LIMIT, Listing, bad_cursor, parse_cursor
+from tasks.errors import FieldError, InvalidFields
+from tasks.limits import HANDLER_CHARS, QUEUE_RULE, is_queue_name
+from tasks.specs import ERRORS_SHOWN
+from tasks.states import Status
+
+Rule = tuple[Callable[[str], bool], str]  # what a value has to be, and the same in words
+
+TASK_FILTERS: Mapping[str, Rule] = {
+    "status": (lambda text: text in Status.values, f"must be one of {', '.join(Status.values)}"),
+    "queue": (is_queue_name, QUEUE_RULE),
+    "handler": (
+        lambda text: 0 < len(text) <= HANDLER_CHARS and "\0" not in text,
+        f"must be 1 to {HANDLER_CHARS} characters",
+    ),
+}
+_PAGING: Mapping[str, Rule] = {
+    "limit": (
+        lambda text: text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MAX_LIMIT,
+        f"must be a whole number from 1 to {MAX_LIMIT}",
+    ),
+    "cursor": (bool, "must not be empty"),
+}
+
+
+def listing_from(request: HttpRequest, filters: Mapping[str, Rule]) -> Listing:
+    """What a request asks for. Raises InvalidFields.
+
+    A cursor brings the filters of the list that it belongs to; given beside it, they must be the same.
+    """
+    params, path = request.GET, request.path
+    rules = {**filters, **_PAGING}
+    errors = [error for name in params for error in _errors(name, params.getlist(name), rules)]
+    if errors:
+        raise InvalidFields(errors[:ERRORS_SHOWN])
+    given = {name: params[name] for name in filters if name in params}
+    limit = int(params.get("limit", DEFAULT_LIMIT))
+    if "cursor" not in params:
+        return Listing(path=path, filters=given, limit=limit)
+    place, filters_of_cursor = parse_cursor(params["cursor"], path)
+    if given and given != filters_of_cursor:
+        raise bad_cursor()
+    return Listing(path=path, filters=filters_of_cursor, limit=limit, place=place)
+
+
+def _errors(name: str, values: list[str], rules: Mapping[str, Rule]) -> list[FieldError]:
+    if name not in rules:
+        text = f"{name[:100]} is not a known parameter (known: {', '.join(rules)})"
+        return [FieldError(code="unknown", detail=text, parameter=name[:100])]
+    if len(values) > 1:
+        return [FieldError(code="repeated", detail=f"{name} is given more than once", parameter=name)]
+    fits, words = rules[name]
+    if not fits(values[0]):
+        return [FieldError(code="invalid", detail=f"{name} {words}", parameter=name)]
+    return []

@@ -1,0 +1,16 @@
+"""Where the API's endpoints are."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from tasks.api import views
+
+urlpatterns = [
+    path("tasks", views.TaskCollection.as_view()),
+    path("task", views.TaskByQuery.as_view()),
+    path("tasks/<str:task_id>", views.TaskDetail.as_view()),
+    path("tasks/<str:task_id>/cancel", views.TaskCancel.as_view()),
+    path("tasks/<str:task_id>/retry", views.TaskRetry.as_view()),
+    path("tasks/<str:task_id>/attempts", views.TaskAttempts.as_view()),
+]

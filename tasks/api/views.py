@@ -1,0 +1,148 @@
+"""The endpoints: each translates a request to a verb or a selection, and what comes back to JSON."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from tasks import clock, lifecycle, stats
+from tasks.api.answers import json_answer
+from tasks.api.bodies import expect_nothing, read_object
+from tasks.api.listing import TASK_FILTERS, listing_from
+from tasks.api.pagination import Listing, Page, page_answer, page_of
+from tasks.api.resource import Described, attempt_resource, latest_attempt, resource
+from tasks.errors import ConflictingState, FieldError, InvalidFields, TaskNotFound
+from tasks.models import Attempt, Task, TaskQuerySet
+from tasks.models.task import database
+from tasks.specs import spec_from_json
+from tasks.states import Status
+
+LIVE_IDS = 1_000  # up to so many pending or processing tasks are listed by their ids
+
+
+class ApiView(APIView):
+    """JSON whatever the client accepts; errors become problems by REST framework's EXCEPTION_HANDLER."""
+
+    http_method_names = ("get", "post", "head", "options")
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {}  # Allow is for those who ask
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
+        return JSONRenderer(), "application/json"
+
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        response = HttpResponse(status=204, headers={"Allow": ", ".join(self.allowed_methods)})
+        del response.headers["Content-Type"]  # there is no content
+        return response
+
+
+class TaskCollection(ApiView):
+    def get(self, request: Request) -> HttpResponse:
+        wanted = listing_from(request, TASK_FILTERS)
+        page = find_page(tasks_of(request), wanted)
+        now = timezone.now()
+        return page_answer([resource(task, now=now) for task in page.items], page, wanted)
+
+    def post(self, request: Request) -> HttpResponse:
+        now = partial(clock.now, database())
+        spec = spec_from_json(read_object(request), owner=owner_of(request), now=now)
+        [task] = lifecycle.enqueue([spec])
+        return task_answer(task, status=201, headers={"Location": f"{request.path}/{task.id}"})
+
+
+class TaskDetail(ApiView):
+    def get(self, request: Request, task_id: str) -> HttpResponse:
+        return task_answer(find_task(request, task_id))
+
+
+class TaskByQuery(ApiView):
+    """``GET /task?id=…``, as the first clients know it."""
+
+    def get(self, request: Request) -> HttpResponse:
+        task_id = request.GET.get("id")
+        if not task_id:
+            raise InvalidFields([FieldError(code="required", detail="id is required", parameter="id")])
+        return task_answer(find_task(request, task_id))
+
+
+class TaskCancel(ApiView):
+    def post(self, request: Request, task_id: str) -> HttpResponse:
+        """200: cancelled, no attempt starts any more. 202: it runs, and was asked to stop."""
+        expect_nothing(request)
+        task = find_task(request, task_id)
+        answer = lifecycle.cancel([task.pk])
+        if task.pk in answer.finished:
+            raise ConflictingState("cancelled", answer.finished[task.pk])
+        return task_answer(find_task(request, task_id), status=202 if answer.requested else 200)
+
+
+class TaskRetry(ApiView):
+    def post(self, request: Request, task_id: str) -> HttpResponse:
+        expect_nothing(request)
+        moved = lifecycle.retry([find_task(request, task_id).pk])
+        task = find_task(request, task_id)
+        if not moved:
+            raise ConflictingState("retried", task.status)
+        return task_answer(task)
+
+
+class TaskAttempts(ApiView):
+    def get(self, request: Request, task_id: str) -> HttpResponse:
+        """Newest first. The one that runs or succeeded leads the first page, beyond its limit."""
+        wanted = listing_from(request, {})
+        task = find_task(request, task_id)
+        page = page_of(Attempt.objects.using(database()).filter(task=task), wanted)
+        latest = [] if wanted.place else latest_attempt(task)
+        return page_answer([*latest, *map(attempt_resource, page.items)], page, wanted)
+
+
+def owner_of(request: HttpRequest) -> str:
+    """Whose tasks a request makes and sees; without authentication everybody's are the same."""
+    return ""
+
+
+def tasks_of(request: HttpRequest) -> TaskQuerySet:
+    """Every read begins here."""
+    return Task.objects.using(database()).visible_to(owner_of(request))
+
+
+def find_page(tasks: TaskQuerySet, wanted: Listing) -> Page[Task]:
+    """By an index where there is one for the filters, or else by a walk of bounded length."""
+    matches = tasks.filter(**wanted.filters)
+    match wanted.filters:
+        case {"status": Status.PENDING | Status.PROCESSING as status}:
+            if (ids := stats.live_ids(Status(status), limit=LIVE_IDS)) is not None:
+                return page_of(matches.filter(pk__in=ids), wanted)
+        case {"status": Status.FAILED | Status.CANCELLED as status}:
+            listed = Task.objects.using(database()).filter(status=status)
+            return page_of(matches, wanted, among=listed if len(wanted.filters) > 1 else None)
+    return page_of(matches, wanted, among=Task.objects.using(database()) if wanted.filters else None)
+
+
+def find_task(request: HttpRequest, task_id: str) -> Task:
+    """Raises TaskNotFound, also for what is no id at all."""
+    try:
+        return tasks_of(request).get(pk=_uuid(task_id))
+    except (Task.DoesNotExist, ValueError):
+        raise TaskNotFound from None
+
+
+def _uuid(text: str) -> UUID:
+    """The one way in which we write an id, in either case; ValueError for the others that Python knows."""
+    found = UUID(text)
+    if str(found) != text.lower():
+        raise ValueError("not the canonical form")
+    return found
+
+
+def task_answer(task: Described, *, status: int = 200, headers: dict[str, str] | None = None) -> HttpResponse:
+    return json_answer(resource(task, now=timezone.now()), status=status, headers=headers)

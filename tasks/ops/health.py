@@ -1,0 +1,67 @@
+"""Whether this process answers (/healthz), and whether it can do its work (/readyz)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from django.db import connections
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from tasks.errors import Unavailable
+from tasks.models.task import database
+
+
+class Probe(APIView):
+    http_method_names = ("get", "head")
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
+        return JSONRenderer(), "application/json"  # whatever the prober accepts
+
+
+class Healthz(Probe):
+    def get(self, request: Request) -> JsonResponse:
+        """The process answers; nothing else is looked at, so that an outage elsewhere does not restart it."""
+        return JsonResponse({"status": "ok"})
+
+
+class Readyz(Probe):
+    def get(self, request: Request) -> JsonResponse:
+        """503 names the check that failed: the database answers, and every migration is applied."""
+        if missing := expected_migrations() - applied_migrations(database()):
+            raise Unavailable(f"migrations: {len(missing)} not applied; run manage.py migrate")
+        return JsonResponse({"status": "ready", "checks": {"database": "ok", "migrations": "ok"}})
+
+
+def applied_migrations(alias: str) -> frozenset[tuple[str, str]]:
+    return frozenset(MigrationRecorder(connections[alias]).applied_migrations())
+
+
+@cache
+def expected_migrations() -> frozenset[tuple[str, str]]:
+    """The last ones of each app; they do not change while the process lives."""
+    return frozenset(MigrationLoader(None).graph.leaf_nodes())
+
+
+_VIEWS = {"/healthz": Healthz.as_view(), "/readyz": Readyz.as_view()}
+
+
+def probes(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Middleware that answers probes before the Host header is checked: they name a machine, not a site.
+
+    Nothing in the answers depends on the Host header, so that a forged one gains nothing.
+    """
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        view = _VIEWS.get(request.path_info)
+        return view(request) if view else get_response(request)
+
+    return answer
