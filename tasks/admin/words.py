@@ -1,0 +1,159 @@
+"""How times, states and values are written on a page. All that comes from outside is escaped here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from tasks.models import Task
+from tasks.states import Status, WaitingFor
+
+NOTHING = "–"  # noqa: RUF001 - a dash for an empty cell
+COLOURED_CHARS = 20_000  # longer JSON is shown in one colour
+ERROR_CHARS = 160  # of an error in a list
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+
+
+def span(length: timedelta) -> str:
+    """A duration in its two largest units: ``3 h 5 min``, ``41 s``, ``1.2 s``, ``35 ms``."""
+    seconds = max(0.0, length.total_seconds())
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    rest, words = int(seconds), []
+    for name, size in _UNITS:
+        amount, rest = divmod(rest, size)
+        if amount:
+            words.append(f"{amount} {name}")
+    return " ".join(words[:2])
+
+
+def age(moment: datetime, now: datetime) -> str:
+    """How far from now, in one unit: ``5 min ago``, ``in 3 h``; a date when that is more than 30 days."""
+    distance = moment - now
+    seconds = abs(distance.total_seconds())
+    if seconds < 1:
+        return "now"
+    if seconds > 30 * 86_400:
+        return f"{timezone.localtime(moment):%d %b %Y}"
+    name, size = next((name, size) for name, size in _UNITS if seconds >= size)
+    amount = f"{seconds // size:.0f} {name}"
+    return f"in {amount}" if distance > timedelta(0) else f"{amount} ago"
+
+
+def exact(moment: datetime) -> str:
+    """``2026-01-12 01:37:19.123 UTC``."""
+    local = timezone.localtime(moment)
+    return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {local.tzname()}"
+
+
+def when(moment: datetime | None, now: datetime) -> SafeString | str:
+    """How long ago, with the exact time to be seen under the pointer."""
+    if moment is None:
+        return NOTHING
+    iso = moment.isoformat()
+    return format_html('<time datetime="{}" title="{}">{}</time>', iso, exact(moment), age(moment, now))
+
+
+def moment(moment: datetime | None, now: datetime) -> SafeString | str:
+    """The exact time, and how long ago."""
+    if moment is None:
+        return NOTHING
+    parts = exact(moment), age(moment, now)
+    return format_html(
+        '<time datetime="{}">{}</time> <span class="quiet">{}</span>', moment.isoformat(), *parts
+    )
+
+
+def badge(state: str, label: str) -> SafeString:
+    return format_html('<span class="badge is-{}">{}</span>', state, label)
+
+
+def status_badge(status: str) -> SafeString:
+    return badge(status, Status(status).label)
+
+
+def capped(number: int, cap: int) -> str:
+    """``812``, or ``1,000+`` when it was not counted further."""
+    return f"{cap:,}+" if number > cap else f"{number:,}"
+
+
+def standing(task: Task, now: datetime) -> str:
+    """What a badge leaves open: why it waits, how long it has run; empty when that is all."""
+    if task.status == Status.PENDING:
+        return _why_it_waits(task, now)
+    if task.status != Status.PROCESSING:
+        return ""
+    if task.cancel_requested_at:
+        return "asked to stop"
+    return f"for {span(now - task.attempted_at)}" if task.attempted_at else ""
+
+
+def _why_it_waits(task: Task, now: datetime) -> str:
+    if task.waiting_for == WaitingFor.HANDLER:
+        return "no worker knows its handler"
+    if task.waiting_for == WaitingFor.TIME and task.run_at and task.run_at > now:
+        again = task.attempt > task.attempts_before
+        return f"{'next attempt' if again else 'starts'} {age(task.run_at, now)}"
+    if getattr(task, "queue_paused", False):
+        return "its queue is paused"
+    return f"ready for {span(now - task.ready_at)}" if task.ready_at else "due now"
+
+
+def attempts(task: Task) -> str:
+    """``2 of 5``, counted within the present budget."""
+    return f"{task.attempt - task.attempts_before} of {task.max_attempts}"
+
+
+def took(task: Task) -> timedelta | None:
+    """How long the attempt that ended it ran; None when it was not an attempt that did, or it goes on."""
+    if task.finished_at is None or task.attempted_at is None:
+        return None
+    if isinstance(task.error, dict) and task.error.get("attempt") != task.attempt:
+        return None  # cancelled or expired while it waited
+    return task.finished_at - task.attempted_at
+
+
+def error_line(error: Any) -> str:
+    """An error in a line for a list: ``ValueError: no such customer``."""
+    if not isinstance(error, dict):
+        return ""
+    name = str(error.get("type", "")).rpartition(".")[2]
+    line = " ".join(f"{name}: {error.get('message', '')}".split())
+    return line if len(line) <= ERROR_CHARS else f"{line[: ERROR_CHARS - 1]}…"
+
+
+def pretty(value: Any) -> SafeString:
+    """JSON in lines, its names and values in colour."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if len(text) > COLOURED_CHARS:
+        return format_html('<pre class="json">{}</pre>', text)
+    return format_html(
+        '<pre class="json">{}</pre>', format_html_join("", '<span class="{}">{}</span>', _tokens(text))
+    )
+
+
+_TOKEN = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|(true|false|null)\b|(-?\d[\d.eE+-]*)')
+
+
+def _tokens(text: str) -> Iterator[tuple[str, str]]:
+    """(css class, text), in order and without a gap."""
+    done = 0
+    for token in _TOKEN.finditer(text):
+        string, colon, word, _ = token.groups()
+        kind = "name" if colon else "string" if string else "word" if word else "number"
+        end = token.start(2) if colon else token.end()
+        if token.start() > done:
+            yield "mark", text[done : token.start()]
+        yield kind, text[token.start() : end]
+        done = end
+    yield "mark", text[done:]
