@@ -1,0 +1,91 @@
+"""Fixtures that tests of every part share."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import hypothesis
+import pytest
+from django.db import connections
+from django.db.models import F
+from django.utils import timezone
+
+import tasks
+from tasks import lifecycle, registry
+from tasks.contract import Lease
+from tasks.models import Task
+from tasks.models.task import database
+from tasks.states import Status
+from tasks.tests.rows import HANDLER, LeasedTask, MakeTask, Steal, claimant, columns_for
+
+# How long an example takes says nothing on a machine that others use too.
+hypothesis.settings.register_profile(
+    "service", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("service")
+
+
+@pytest.fixture
+def make_task(db: None) -> MakeTask:
+    """Write a row in any status, past the verbs; it is ready, unless the columns given say otherwise."""
+
+    def make(status: Status = Status.PENDING, **columns: Any) -> Task:
+        given = {"handler": HANDLER, "created_at": timezone.now(), **columns_for(status), **columns}
+        return Task.objects.create(status=status, **given)
+
+    return make
+
+
+@pytest.fixture
+def leased_task(make_task: MakeTask) -> LeasedTask:
+    """Claim a new task; the columns given are those of the row before the claim."""
+
+    def lease(**columns: Any) -> Lease:
+        task = make_task(**{"queue": f"of-{uuid4()}", **columns})
+        who = claimant(task.queue, handlers=(task.handler,))
+        [taken] = lifecycle.claim(who, limit=1, now=timezone.now())
+        return taken
+
+    return lease
+
+
+@pytest.fixture
+def steal(db: None) -> Steal:
+    """Let another worker take a task whose lease ran out; returns the thief's lease."""
+
+    def take(lease: Lease) -> Lease:
+        raised = {"fence": F("fence") + 1, "attempt": F("attempt") + 1, "worker_id": "host:2:thief"}
+        assert Task.objects.filter(pk=lease.task_id, fence=lease.fence).update(**raised) == 1
+        return replace(lease, fence=lease.fence + 1, attempt=lease.attempt + 1, worker_id="host:2:thief")
+
+    return take
+
+
+@pytest.fixture
+def child_env(transactional_db: None, environment_of_children: dict[str, str]) -> dict[str, str]:
+    """The environment of a process that works on the test's own database: what the test commits, it sees."""
+    return environment_of_children
+
+
+@pytest.fixture(scope="session")
+def environment_of_children(django_db_setup: None) -> dict[str, str]:
+    name = str(connections[database()].settings_dict["NAME"])
+    env = {name: value for name, value in os.environ.items() if name != "DB_PATH"}
+    url = env.pop("DATABASE_URL", "")
+    if url and not url.startswith("sqlite:"):
+        where = {"DATABASE_URL": urlsplit(url)._replace(path=f"/{name}").geturl()}
+    else:
+        where = {"DB_PATH": name}
+    root = str(Path(tasks.__file__).parents[1])
+    return {**env, **where, "DJANGO_SETTINGS_MODULE": "tasks.tests.settings", "PYTHONPATH": root}
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handlers that the test makes are forgotten when it ends."""
+    monkeypatch.setattr(registry, "_handlers", dict(registry._handlers))

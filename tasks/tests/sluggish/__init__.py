@@ -1,0 +1,1 @@
+"""An app whose handlers take long to load."""

@@ -1,0 +1,214 @@
+"""The admin in a real browser: it fits any window, runs nothing foreign, and its levers work by hand."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from tasks import lifecycle
+from tasks.contract import Cancelled, Crashed, ErrorReport, Failed, Succeeded, TaskSpec
+from tasks.models import Task, Worker
+from tasks.states import Status
+from tasks.tests.rows import claimant
+from tasks.tests.staff import QUEUES, TASKS, WORKERS, page_of
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM, reason="no chromium is installed"),
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.slow,
+]
+
+SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
+EVIL = "</pre><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+
+
+class Visitor:
+    """Somebody with a browser, who hears whatever a page complains of."""
+
+    def __init__(self, browser: Any, url: str) -> None:
+        self._browser, self._url = browser, url
+        self.complaints: list[str] = []
+
+    def __call__(self, *, size: str = "desktop", theme: str = "light") -> Any:
+        """A page in a new window, logged in."""
+        width, height = SIZES[size]
+        window = self._browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=theme, base_url=self._url
+        )
+        page = window.new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", lambda message: self.complaints.append(f"{page.url}: {message.text}"))
+        page.on("pageerror", lambda error: self.complaints.append(f"{page.url}: {error}"))
+        page.on("response", self._hear)
+        page.goto("/admin/")
+        page.fill("#id_username", "ada")
+        page.fill("#id_password", "secret")
+        page.click("input[type=submit]")
+        return page
+
+    def _hear(self, answer: Any) -> None:
+        if answer.status >= 400:
+            self.complaints.append(f"{answer.status} {answer.url}")
+
+
+@pytest.fixture
+def visit(live_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visitor]:
+    """Open windows as "ada"; fails if a page complained or asked for what is not there."""
+    User.objects.create_superuser("ada", "ada@example.com", "secret")
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # the driver's event loop is in this thread
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM)
+        visitor = Visitor(browser, live_server.url)
+        yield visitor
+        browser.close()
+    assert visitor.complaints == []
+
+
+def attempt(spec: TaskSpec, *outcomes: Any) -> Task:
+    """A task that has gone through these attempts; without any it is pending."""
+    [made] = lifecycle.enqueue([spec])
+    now = timezone.now()
+    for outcome in outcomes:
+        Task.objects.filter(pk=made.id).update(ready_at=now, waiting_for=None)
+        [lease] = lifecycle.claim(claimant(spec.queue), limit=1, now=now)
+        if outcome is not None:
+            lifecycle.settle([(lease, outcome)], now=now + timedelta(seconds=1.4))
+    return Task.objects.get(pk=made.id)
+
+
+def wish(queue: str, **fields: Any) -> TaskSpec:
+    return TaskSpec(handler="demo.echo", queue=queue, max_attempts=2, **fields)
+
+
+def life() -> dict[str, Task]:
+    """A task in each state, made by the verbs, some of them hostile."""
+    boom = Failed(ErrorReport("builtins.ValueError", EVIL, f"Traceback (most recent call last):\n{EVIL}"))
+    evil = wish("four", title=EVIL, payload={EVIL: EVIL})
+    made = {
+        "pending": attempt(wish("one", title="Waits " + "long " * 60)),
+        "running": attempt(wish("two", title="x" * 400), None),
+        "completed": attempt(wish("three", payload={"a": [1, "b"]}), Succeeded('{"sent": true}')),
+        "failed": attempt(evil, Crashed("SIGSEGV"), boom),
+        "cancelled": attempt(wish("five", title="Not needed"), Cancelled()),
+    }
+    now = timezone.now()
+    worker = Worker(id="host:1:worker", host="host", pid=1, executors=3, handlers=["demo.echo"])
+    lifecycle.present(worker, now=now)
+    lifecycle.pause(["one"])
+    return made
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_every_page_fits_its_window_and_complains_of_nothing(visit: Visitor, size: str, theme: str) -> None:
+    made = life()
+    page = visit(size=size, theme=theme)
+    urls = ["/admin/", "/admin/tasks/", "/admin/auth/user/", TASKS, WORKERS, QUEUES, f"{QUEUES}add/"]
+    urls += [f"{TASKS}?status=failed", f"{TASKS}?q=nothing-like-it", f"{TASKS}{made['failed'].pk}/history/"]
+    urls += [f"{QUEUES}one/change/", f"{WORKERS}host_3A1_3Aworker/change/", *map(page_of, made.values())]
+
+    for url in urls:
+        page.goto(url)
+        assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], url
+        assert page.evaluate("window.hacked") is None, url
+
+
+def test_themes_differ_and_the_switch_changes_them(visit: Visitor) -> None:
+    page = visit(theme="light")
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+
+    page.click(".theme-toggle")  # from auto, which is light here, to dark
+    page.wait_for_function(f"{background} !== '{light}'")
+
+    assert page.get_attribute("html", "data-theme") == "dark"
+
+
+def test_a_traceback_unfolds(visit: Visitor) -> None:
+    page = visit()
+    page.goto(page_of(life()["failed"]))
+    traceback = page.locator(".runs pre").first
+    assert not traceback.is_visible()
+
+    page.click("summary:has-text('Traceback')")
+
+    assert traceback.is_visible()
+    assert "window.hacked" in traceback.inner_text()
+
+
+def test_chosen_tasks_run_again(visit: Visitor) -> None:
+    failed = life()["failed"]
+    page = visit()
+    page.goto(f"{TASKS}?status=failed")
+
+    page.check(".action-select")
+    page.click("button:has-text('Run again')")
+
+    page.wait_for_selector("text=1 of 1 queued again.")
+    failed.refresh_from_db()
+    assert failed.status == Status.PENDING
+
+
+def test_all_that_match_are_chosen_with_two_clicks(visit: Visitor) -> None:
+    for _ in range(52):
+        attempt(wish("mail"), Crashed("SIGSEGV"), Crashed("SIGSEGV"))
+    page = visit()
+    page.goto(f"{TASKS}?status=failed")
+
+    page.check("#action-toggle")
+    page.click("text=Choose all 52")
+    page.click("button:has-text('Run again')")
+
+    page.wait_for_selector("text=52 of 52 queued again.")
+    assert not Task.objects.filter(status=Status.FAILED).exists()
+
+
+def test_the_page_of_a_task_cancels_it_and_runs_it_again(visit: Visitor) -> None:
+    pending = life()["pending"]
+    page = visit(size="phone")
+    page.goto(page_of(pending))
+
+    page.click("button:has-text('Cancel')")
+    page.wait_for_selector("text=1 of 1 cancelled.")
+    page.click("button:has-text('Run again')")
+    page.wait_for_selector("text=1 of 1 queued again.")
+
+    pending.refresh_from_db()
+    assert pending.status == Status.PENDING
+
+
+def test_filters_and_search_work_by_keyboard(visit: Visitor) -> None:
+    made = life()
+    page = visit()
+    page.goto(TASKS)
+
+    page.select_option("select[name=queue]", "one")
+    page.fill("input[name=q]", "waits LONG")
+    page.press("input[name=q]", "Enter")
+    page.wait_for_url("**queue=one**")
+
+    assert page.locator("#result_list tbody tr").count() == 1
+    assert str(made["pending"].pk) in (page.get_attribute(".field-what a", "href") or "")
+
+
+def test_a_queue_is_paused_and_resumed_by_hand(visit: Visitor) -> None:
+    lifecycle.enqueue([wish("mail")])
+    page = visit()
+    page.goto(QUEUES)
+
+    page.click("li:has-text('mail') >> text=Pause…")
+    page.click("button:has-text('Pause')")
+    page.wait_for_selector("text=Queue mail is paused.")
+    page.check(".action-select")
+    page.click("button:has-text('Resume')")
+
+    page.wait_for_selector("text=1 of 1 resumed.")

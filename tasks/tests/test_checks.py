@@ -1,0 +1,143 @@
+"""What ``manage.py check`` says of a project that cannot work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage
+from django.tasks import task_backends
+from pytest_django import Settings
+
+from tasks import checks
+from tasks.tests.shop import tasks as jobs
+
+SQLITE = {"ENGINE": "tasks.sqlite", "NAME": "t.db", "OPTIONS": {"transaction_mode": "IMMEDIATE"}}
+
+
+def ids_of(found: list[CheckMessage]) -> list[str | None]:
+    return [message.id for message in found]
+
+
+def test_this_project_is_in_order() -> None:
+    found = [
+        *checks.check_settings(),
+        *checks.check_backend(),
+        *checks.check_handlers(),
+        *checks.check_database(),
+        *task_backends["default"].check(),
+    ]
+
+    assert found == []
+
+
+def test_naive_times_are_an_error(settings: Settings) -> None:
+    settings.USE_TZ = False
+
+    assert ids_of(checks.check_settings()) == ["tasks.E006"]
+
+
+@pytest.mark.parametrize(
+    "backend", ["django.tasks.backends.immediate.ImmediateBackend", "tasks.backend.Databse"]
+)
+def test_a_default_backend_without_our_options_is_an_error_with_the_right_name(
+    settings: Settings, backend: str
+) -> None:
+    settings.TASKS = {"default": {"BACKEND": backend}}
+
+    [message] = checks.check_backend()
+
+    assert message.id == "tasks.E008"
+    assert "tasks.backend.DatabaseBackend" in str(message.hint)
+
+
+def test_the_backends_for_tests_are_no_error(settings: Settings) -> None:
+    settings.TASKS = {"default": {"BACKEND": "tasks.testing.ImmediateBackend"}}
+
+    assert checks.check_backend() == []
+
+
+def test_a_default_handler_that_is_missing_is_an_error_that_lists_the_others(settings: Settings) -> None:
+    settings.TASKSERVICE = {"default_handler": "demo.slep"}
+
+    [message] = checks.check_handlers()
+
+    assert message.id == "tasks.E003"
+    assert "demo.sleep" in str(message.hint)
+
+
+def test_a_handler_that_others_cannot_import_is_an_error(own_registry: None) -> None:
+    jobs.task()(jobs.plain)
+
+    [message] = checks.check_handlers()
+
+    assert message.id == "tasks.E004"
+    assert "tasks.tests.shop.tasks.plain" in message.msg
+
+
+def test_a_module_of_handlers_that_cannot_be_imported_is_an_error_that_says_where(
+    tmp_path: Path, child_env: dict[str, str]
+) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").touch()
+    (tmp_path / "shop" / "tasks.py").write_text("\nimport no_such_module_at_all\n")
+    env = {**child_env, "TASKSERVICE_APPS": "shop", "PYTHONPATH": f"{child_env['PYTHONPATH']}:{tmp_path}"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "check", "--tag", "tasks"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "tasks.E002" in done.stderr
+    assert "no_such_module_at_all" in done.stderr
+    assert "shop/tasks.py:2" in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:Overriding setting DATABASES")
+@pytest.mark.parametrize(
+    ("database", "found"),
+    [
+        (SQLITE, []),
+        ({"ENGINE": "django.db.backends.postgresql"}, []),
+        ({**SQLITE, "ENGINE": "django.db.backends.sqlite3"}, ["tasks.W001"]),
+        ({**SQLITE, "OPTIONS": {}}, ["tasks.W001"]),
+        ({"ENGINE": "django.db.backends.mysql"}, ["tasks.E005"]),
+        ({"ENGINE": "django.db.backends.dummy"}, ["tasks.E005"]),
+    ],
+    ids=repr,
+)
+def test_tasks_are_kept_in_postgresql_or_behind_the_write_gate(
+    settings: Settings, database: dict[str, Any], found: list[str]
+) -> None:
+    settings.DATABASES = {"default": database}
+
+    assert ids_of(checks.check_database()) == found
+
+
+def test_a_database_that_the_router_names_and_nobody_defines_is_an_error(settings: Settings) -> None:
+    settings.DATABASE_ROUTERS = ["tasks.tests.test_checks.Elsewhere"]
+
+    [message] = checks.check_database()
+
+    assert message.id == "tasks.E005"
+    assert "'elsewhere'" in message.msg
+
+
+class Elsewhere:
+    """A router that puts everything where nothing is."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "elsewhere"
+
+
+def test_the_backend_misses_its_app(settings: Settings) -> None:
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "tasks"]
+
+    assert ids_of(task_backends["default"].check()) == ["tasks.E007"]

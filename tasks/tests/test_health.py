@@ -1,0 +1,88 @@
+"""Probes: alive as soon as the process answers, ready only when the database and its tables are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.db import connections
+from django.db.migrations.recorder import MigrationRecorder
+from django.test import override_settings
+
+from tasks.models.task import database
+from tasks.ops.health import expected_migrations
+from tasks.tests.api_client import Api, api
+
+__all__ = ["api"]
+
+
+@pytest.fixture
+def gone(transactional_db: None) -> Iterator[None]:
+    """The database cannot be reached."""
+    connection = connections[database()]
+    real = connection.settings_dict["NAME"]
+    connection.close()
+    connection.settings_dict["NAME"] = "/nonexistent/gone.db"
+    yield
+    connection.close()
+    connection.settings_dict["NAME"] = real
+
+
+@pytest.fixture
+def behind(transactional_db: None) -> Iterator[None]:
+    """One migration is not applied."""
+    recorder = MigrationRecorder(connections[database()])
+    [last] = [migration for migration in expected_migrations() if migration[0] == "tasks"]
+    recorder.record_unapplied(*last)
+    yield
+    recorder.record_applied(*last)
+
+
+def test_a_process_that_answers_is_healthy(api: Api) -> None:
+    answer = api.get("/healthz")
+
+    assert (answer.status, answer.json()) == (200, {"status": "ok"})
+
+
+def test_a_service_that_can_work_is_ready(api: Api) -> None:
+    answer = api.get("/readyz")
+
+    assert answer.status == 200
+    assert answer.json() == {"status": "ready", "checks": {"database": "ok", "migrations": "ok"}}
+
+
+@pytest.mark.usefixtures("gone")
+def test_without_its_database_a_service_is_healthy_but_not_ready() -> None:
+    api = Api()
+
+    assert api.get("/healthz").status == 200
+    answer = api.get("/readyz")
+    assert "database" in answer.problem(503, "unavailable")["detail"]
+    assert answer.headers["Retry-After"]
+    assert b"gone" not in answer.body
+
+
+@pytest.mark.usefixtures("behind")
+def test_with_a_migration_missing_a_service_is_not_ready() -> None:
+    problem = Api().get("/readyz").problem(503, "unavailable")
+
+    assert problem["detail"].startswith("migrations: 1 not applied")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.parametrize("host", ["10.1.2.3:8080", "evil.example", "_", ""])
+@override_settings(ALLOWED_HOSTS=["localhost"])
+def test_probes_are_answered_whatever_their_host(api: Api, path: str, host: str) -> None:
+    assert api.ask("GET", path, host=host).status == 200
+    assert api.ask("GET", "/tasks", host="evil.example").status == 400
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_probes_may_be_heads_and_accept_what_they_like(api: Api, path: str) -> None:
+    assert api.ask("HEAD", path).status == 200
+    assert api.ask("GET", path, accept="text/html").status == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz/", "/readyz/x", "/healthzz"])
+def test_only_the_exact_paths_are_probes(api: Api, path: str) -> None:
+    api.get(path).problem(404, "not-found")

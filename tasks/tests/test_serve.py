@@ -1,0 +1,239 @@
+"""``manage.py serve`` as a user meets it: real processes, real sockets, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import psutil
+import pytest
+from django.conf import settings
+
+MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+
+
+@dataclass
+class Service:
+    process: subprocess.Popen[str]
+    url: str = ""
+
+    def wait_for_url(self) -> None:
+        """The line it greets with; from then on no client is refused."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = re.search(r"http://[^ /]+", line)
+        assert found, line
+        self.url = found[0]
+
+    def call(self, path: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        with urlopen(Request(self.url + path, data=data), timeout=20) as answer:
+            return json.load(answer)
+
+    def until(self, task_id: str, status: str, *, within: float = 20) -> dict[str, Any]:
+        deadline = time.monotonic() + within
+        while (task := self.call(f"/tasks/{task_id}"))["status"] != status:
+            assert time.monotonic() < deadline, task
+            time.sleep(0.05)
+        return dict(task)
+
+    def side(self, name: str) -> psutil.Process:
+        """The direct child that is the API, or the workers."""
+        children = psutil.Process(self.process.pid).children()
+        return next(it for it in children if (name == "api") == ("gunicorn" in " ".join(it.cmdline())))
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, within: float = 30) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout=within)
+
+
+Serve = Callable[..., Service]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts a service on a free port and a database of its own, with one executor."""
+    services: list[Service] = []
+
+    def start(*arguments: str, wait: bool = True, **variables: str) -> Service:
+        given = {"DB_PATH": str(tmp_path / "tasks.db"), "DJANGO_SETTINGS_MODULE": "taskservice.settings"}
+        kept = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+        command = [*MANAGE, "serve", "--n", "1", "--port", "0", *arguments]
+        process = subprocess.Popen(
+            command, env=kept | given | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        services.append(Service(process))
+        if wait:
+            services[-1].wait_for_url()
+        return services[-1]
+
+    yield start
+    for service in services:
+        with suppress(psutil.NoSuchProcess):
+            family = service.family()
+            service.process.kill()
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        print(service.process.communicate()[1])  # pytest shows it when a test fails
+
+
+def run_a_task(service: Service) -> None:
+    """Afterwards all of its processes are up."""
+    service.until(service.call("/tasks", {"handler": "demo.echo"})["id"], "completed")
+
+
+def gone(processes: list[psutil.Process], *, within: float) -> bool:
+    return psutil.wait_procs(processes, timeout=within)[1] == []
+
+
+def test_a_task_that_is_asked_for_over_http_is_done(serve: Serve) -> None:
+    service = serve()
+
+    created = service.call("/tasks", {"title": "First", "handler": "demo.echo", "payload": {"a": 1}})
+    done = service.until(created["id"], "completed")
+
+    assert created["status"] == "pending"
+    assert done["result"] == {"a": 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_everything_with_exit_code_0(serve: Serve, number: signal.Signals) -> None:
+    service = serve()
+    run_a_task(service)
+    family = service.family()
+
+    assert service.stop(number) == 0
+    assert gone(family, within=2)
+
+
+def test_what_runs_is_finished_before_the_end(serve: Serve, tmp_path: Path) -> None:
+    service = serve()
+    task = service.call("/tasks", {"handler": "demo.sleep", "payload": {"seconds": 1.5}})
+    service.until(task["id"], "processing")
+
+    assert service.stop() == 0
+    with closing(sqlite3.connect(tmp_path / "tasks.db")) as connection:
+        assert connection.execute("SELECT status, attempt FROM tasks").fetchall() == [("completed", 1)]
+
+
+def test_a_second_ctrl_c_does_not_wait_for_what_runs(serve: Serve, tmp_path: Path) -> None:
+    service = serve()
+    task = service.call("/tasks", {"handler": "demo.sleep", "payload": {"seconds": 60}})
+    service.until(task["id"], "processing")
+    family = service.family()
+
+    service.process.send_signal(signal.SIGINT)
+    time.sleep(1.2)  # sooner it may be the same one, sent twice
+    service.stop(signal.SIGINT, within=10)
+
+    assert gone(family, within=2)
+    with closing(sqlite3.connect(tmp_path / "tasks.db")) as connection:
+        assert connection.execute("SELECT status FROM tasks").fetchall() == [("pending",)]
+
+
+@pytest.mark.parametrize("side", ["api", "workers"])
+def test_if_one_side_dies_the_other_is_stopped_and_the_exit_code_is_1(serve: Serve, side: str) -> None:
+    service = serve()
+    run_a_task(service)
+    family = service.family()
+
+    service.side(side).kill()
+
+    assert service.process.wait(timeout=30) == 1
+    assert gone(family, within=5)
+
+
+def test_nothing_outlives_a_service_that_is_killed(serve: Serve) -> None:
+    service = serve()
+    run_a_task(service)
+    family = service.family()
+
+    service.process.kill()
+
+    assert gone(family, within=10)
+
+
+def test_two_that_start_at_once_on_a_new_database_both_come_up(serve: Serve) -> None:
+    services = [serve(wait=False) for _ in range(2)]
+    for service in services:
+        service.wait_for_url()
+
+    created = services[0].call("/tasks", {"handler": "demo.echo"})
+
+    assert services[1].until(created["id"], "completed")["id"] == created["id"]
+    assert [service.stop() for service in services] == [0, 0]
+
+
+def test_a_port_in_use_is_one_sentence(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        service = serve("--port", str(port), wait=False)
+        said, complaint = service.process.communicate(timeout=30)
+
+    assert service.process.returncode == 1
+    assert said == ""
+    assert complaint == (
+        f"CommandError: Cannot listen on 127.0.0.1, port {port}: Address already in use. See HOST and PORT.\n"
+    )
+
+
+def test_a_database_that_cannot_be_used_is_one_sentence(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "tasks.db").write_text("this is no database, but long enough to be read as one" * 100)
+    service = serve(wait=False)
+    complaint = service.process.communicate(timeout=30)[1]
+
+    assert service.process.returncode == 1
+    assert complaint == "CommandError: The database cannot be used: file is not a database\n"
+
+
+def test_without_workers_the_process_turns_into_the_api(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    service = serve("--n", "0", "--port", str(port), wait=False)
+    service.url = f"http://127.0.0.1:{port}"
+
+    wait_until_listening(service)
+
+    assert service.call("/tasks", {"handler": "demo.echo"})["status"] == "pending"
+    assert "gunicorn" in " ".join(psutil.Process(service.process.pid).cmdline())
+    assert service.stop() == 0
+
+
+def wait_until_listening(service: Service) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with suppress(URLError):
+            service.call("/healthz")
+            return
+        time.sleep(0.05)
+
+
+def test_the_admin_has_its_stylesheets_and_a_strict_policy_without_debug(serve: Serve) -> None:
+    service = serve()
+
+    with urlopen(service.url + "/admin", timeout=20) as page:
+        assert page.url.endswith("/admin/login/?next=/admin/")
+        policy = page.headers["Content-Security-Policy"]
+    with urlopen(service.url + "/static/admin/css/base.css", timeout=20) as sheet:
+        assert sheet.headers["Content-Type"].startswith("text/css")
+
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
