@@ -1,0 +1,80 @@
+"""What has to run in a process that has Django set up: ``python -m bench.inside NAME ARGUMENT…``.
+
+Each function's answer is written to stdout as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from itertools import batched
+from typing import Any
+
+import django
+
+FILLED_AT_ONCE = 1000
+PAUSE_SECONDS = (0.02, 0.05)  # between two tasks for an idle pool; at random, to meet no rhythm of theirs
+
+
+def fill(count: str) -> int:
+    """So many tasks that do nothing, in a queue that is paused until ``resume``."""
+    from django.db import connections
+
+    from tasks import lifecycle
+    from tasks.contract import TaskSpec
+    from tasks.models.task import database
+    from tasks.sqlite.base import DatabaseWrapper
+
+    lifecycle.pause(["default"])
+    spec = TaskSpec(handler="bench.noop")
+    for batch in batched(range(int(count)), FILLED_AT_ONCE):
+        lifecycle.enqueue([spec] * len(batch))
+    connection = connections[database()]
+    if isinstance(connection, DatabaseWrapper):
+        connection.checkpoint()  # what filling has written is not the drain's affair
+    return int(count)
+
+
+def resume() -> int:
+    from tasks import lifecycle
+
+    return lifecycle.resume(["default"])
+
+
+def pickup(count: str) -> dict[str, int]:
+    """Enqueue single tasks; id -> the moment just before its insert, in nanoseconds."""
+    from tasks import lifecycle
+    from tasks.contract import TaskSpec
+
+    spec = TaskSpec(handler="bench.stamp")
+    asked: dict[str, int] = {}
+    for _ in range(int(count)):
+        time.sleep(random.uniform(*PAUSE_SECONDS))
+        before = time.monotonic_ns()
+        [made] = lifecycle.enqueue([spec])
+        asked[made.id.hex] = before
+    return asked
+
+
+def floor(size: str) -> float:
+    from bench.floor import tasks_per_second
+
+    return tasks_per_second(int(size))
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    function.__name__: function for function in (fill, resume, pickup, floor)
+}
+
+
+def main() -> None:
+    name, *arguments = sys.argv[1:]
+    django.setup()
+    print(json.dumps(FUNCTIONS[name](*arguments)))
+
+
+if __name__ == "__main__":
+    main()
