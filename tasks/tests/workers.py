@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import json
 import os
@@ -76,6 +77,14 @@ def runner_of(path: Path, *, attempt: int = 1) -> psutil.Process:
     return psutil.Process(wait_until(pids, f"attempt {attempt} began")[-1])
 
 
+PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """No worker outlives a run of the tests that was killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class RunningWorker:
     """One ``manage.py runworkers`` and everything it started."""
 
@@ -90,6 +99,7 @@ class RunningWorker:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                preexec_fn=_die_with_parent,
             )
         self._seen: set[psutil.Process] = set()
 
