@@ -60,6 +60,7 @@ class ServiceTask(django_tasks.Task):  # type: ignore[type-arg]  # generic in it
             raise InvalidTask(f"{self.module_path}: {complaint}")
         django_tasks.Task.__post_init__(self)
         object.__setattr__(self, "tags", tuple(self.tags))  # so that it can be hashed
+        object.__setattr__(self, "priority", int(self.priority))  # True and 1.0 are valid
         _register(self)
 
     @property

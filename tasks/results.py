@@ -47,7 +47,7 @@ def spec_from(task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
         args=_as_kept([*args]),
         payload=_as_kept(dict(kwargs)),
         queue=task.queue_name,
-        priority=int(task.priority),  # True and 1.0 are valid
+        priority=task.priority,
         tags=task.tags,
         run_at=task.run_after,
         max_attempts=task.max_attempts,

@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.chaos import ACKNOWLEDGED, ANSWERS, SENT, append, folder
 
-PAUSE_SECONDS = 0.2  # at most, between two requests
+PAUSE_SECONDS = 0.4  # at most, between two requests
 DURATIONS = (0.05, 1.0, 8.0)  # seconds that a handler takes at most; the last longer than a lease
 SHARES = (92, 5, 3)
 MEGABYTES = 100  # of those that take long

@@ -49,6 +49,11 @@ class Killer:
             able = [part for part in able if part.executors()]
         return self._rng.choice(able) if able else None
 
+    def _worker_while_the_other_works(self) -> Part | None:
+        """If both slept, nobody would take over what the first one held."""
+        somebody_sleeps = any(self._scene.is_paused(part.here) for part in self._scene.workers if part.alive)
+        return None if somebody_sleeps else self._worker()
+
     def _executor(self) -> psutil.Process | None:
         part = self._worker()
         executors = part.executors() if part else []
@@ -129,7 +134,7 @@ class Killer:
         return "" if part is None else self._pause(part.name, part.here, SHORT_STOP)
 
     def pause_dispatcher_for_a_lease(self) -> str:
-        part = self._worker()
+        part = self._worker_while_the_other_works()
         return "" if part is None else self._pause(part.name, part.here, LONG_STOP)
 
     def pause_api_process(self) -> str:
@@ -138,7 +143,7 @@ class Killer:
 
     def pause_whole_worker_for_a_lease(self) -> str:
         """As if its machine had slept."""
-        part = self._worker()
+        part = self._worker_while_the_other_works()
         if part is None:
             return ""
         processes = [part.here, *part.family()]

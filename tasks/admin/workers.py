@@ -73,7 +73,6 @@ class WorkerAdmin(Window):
             ("Executors", str(worker.executors)),
             ("Queues", self.serves(worker)),
             ("Handlers", ", ".join(worker.handlers)),
-            ("Version", worker.version or words.NOTHING),
             ("Started", words.moment(worker.started_at, now)),
             ("Last seen", words.moment(worker.last_seen_at, now)),
         ]

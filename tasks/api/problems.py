@@ -33,7 +33,6 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "not-found":          (404, "Not found"),
     "method-not-allowed": (405, "Method not allowed"),
     "conflict-state":     (409, "Conflict with the task's state"),
-    "lease-lost":         (409, "Lease lost"),
     "too-large":          (413, "Too large"),
     "unknown-handler":    (422, "Unknown handler"),
     "internal-error":     (500, "Internal error"),

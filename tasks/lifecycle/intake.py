@@ -22,7 +22,7 @@ from tasks.storable import to_json
 def enqueue(specs: Sequence[TaskSpec]) -> list[Enqueued]:
     """Make tasks, all or none, in one commit, or within the caller's transaction.
 
-    Raises UnknownHandler, TooLarge, or what ``contract.to_json`` raises for values that JSON
+    Raises UnknownHandler, TooLarge, or what ``storable.to_json`` raises for values that JSON
     cannot carry; nothing was written then.
     """
     for spec in specs:

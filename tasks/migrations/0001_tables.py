@@ -37,7 +37,6 @@ class Migration(migrations.Migration):
                 ("executors", models.PositiveIntegerField()),
                 ("queues", models.JSONField(help_text="The queues it serves; empty: all.", null=True)),
                 ("handlers", models.JSONField(default=list, help_text="The handlers it knows.")),
-                ("version", models.CharField(blank=True, max_length=64)),
                 ("started_at", models.DateTimeField()),
                 ("last_seen_at", models.DateTimeField()),
             ],

@@ -14,7 +14,6 @@ class Worker(models.Model):
     executors = models.PositiveIntegerField()
     queues = models.JSONField(null=True, help_text="The queues it serves; empty: all.")
     handlers = models.JSONField(default=list, help_text="The handlers it knows.")
-    version = models.CharField(max_length=64, blank=True)
     started_at = models.DateTimeField()
     last_seen_at = models.DateTimeField()
 

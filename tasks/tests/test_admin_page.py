@@ -176,7 +176,7 @@ def evil_task(make_task: MakeTask) -> str:
 
 
 def evil_worker(make_task: MakeTask) -> str:
-    make_worker(id=EVIL, host=EVIL, handlers=[EVIL], queues=[EVIL], version=EVIL[:64])
+    make_worker(id=EVIL, host=EVIL, handlers=[EVIL], queues=[EVIL])
     make_task(status=Status.PROCESSING, worker_id=EVIL, title=EVIL)
     return WORKERS
 

@@ -163,6 +163,14 @@ def test_what_lapsed_is_taken_back(duties: Duties, leased_task: LeasedTask) -> N
     assert Attempt.objects.get().outcome == Attempt.Outcome.LAPSED
 
 
+def test_however_much_lapsed_is_taken_back_at_once(duties: Duties, leased_task: LeasedTask) -> None:
+    lapsed = [leased_task() for _ in range(2 * module.REAPED_AT_ONCE + 1)]
+    for lease in lapsed:
+        lapse(lease)
+
+    assert len(duties.reap([]).written) == len(lapsed)
+
+
 def test_what_the_worker_has_in_hand_itself_is_never_taken(duties: Duties, leased_task: LeasedTask) -> None:
     """A laptop that slept must not rob itself."""
     lease = leased_task()

@@ -18,6 +18,7 @@ import pytest
 
 from tasks.contract import (
     Cancelled,
+    Crashed,
     Lease,
     Outcome,
     Released,
@@ -434,3 +435,36 @@ def test_a_newer_lease_of_the_same_task_is_not_lost_with_the_old_one(stage: Stag
     assert stage.heard() == []
     stage.end(lease, Succeeded())
     assert stage.take() == [(lease, Succeeded())]
+
+
+# -- rare orders of events
+
+
+def test_a_recall_that_found_room_in_a_full_socket_leaves_the_selector_in_peace(stage: Stage) -> None:
+    [executor] = stage.executors
+    stage.learn_that_short()
+    stage.hands.hand_out(leases(20, payload=json.dumps({"text": "x" * 50_000})))
+    stage.hands.flush()
+    assert executor.unsent  # more than the socket takes
+    stage.hands.recall(executor)
+    with suppress(BlockingIOError):
+        while stage.ends[0].recv(1 << 20):
+            executor.flush()
+
+    stage.hands.recall(executor)
+    stage.hands.flush()
+
+    assert stage.selector.get_key(executor.channel).events == selectors.EVENT_READ
+
+
+def test_a_kill_is_charged_only_to_the_task_that_it_was_meant_for(stage: Stage) -> None:
+    [executor] = stage.executors
+    stage.learn_that_short()
+    first, second = leases(2)
+    stage.hands.hand_out([first, second])
+    crashed = Crashed("killed by SIGKILL")
+
+    executor.kill(TimedOut(timedelta(seconds=10)))
+
+    assert executor.came_to(first, crashed) == TimedOut(timedelta(seconds=10))
+    assert executor.came_to(second, crashed) == Released(started=True)

@@ -196,3 +196,10 @@ def test_a_test_may_call_a_handler_with_a_stand_in_for_the_context() -> None:
 
 def test_a_context_is_djangos_context() -> None:
     assert issubclass(ServiceContext, TaskContext)
+
+
+@pytest.mark.parametrize("given", [1, 1.0, True])
+def test_a_priority_is_a_whole_number_whatever_it_was_written_as(given: Any) -> None:
+    priority = jobs.double.using(priority=given).priority
+
+    assert (type(priority), priority) == (int, 1)

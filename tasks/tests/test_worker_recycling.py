@@ -84,6 +84,18 @@ def test_an_executor_that_holds_too_much_memory_is_replaced(start: RunWorkers) -
     assert not worker.events("executor.ended")
 
 
+def test_memory_that_all_executors_share_wears_none_of_them(start: RunWorkers) -> None:
+    """Less than an executor is born with: what handlers import must not have it replaced for ever."""
+    worker = start("--n", "1", TASKSERVICE_RECYCLE_MB="20")
+    looks = Path(f"/proc/{worker.wait_executors(1)[0].pid}")
+
+    for _ in range(3):  # the worker looks once a second
+        wait_finished(enqueue("fault.sleep", payload={"seconds": 1}))
+
+    assert looks.exists()
+    assert not worker.events("executor.recycled")
+
+
 def test_what_a_handler_left_behind_goes_with_its_executor(start: RunWorkers, tmp_path: Path) -> None:
     """A thread that would keep the process alive, and a process."""
     start("--n", "1", TASKSERVICE_RECYCLE_TASKS="1")

@@ -73,7 +73,8 @@ class Crew:
             self.start(missing)
 
     def is_ready(self, executor: Executor) -> None:
-        executor.ready = self._was_ready = True
+        executor.is_ready()
+        self._was_ready = True
         self._failed_starts = 0
 
     def _failed_start(self) -> None:

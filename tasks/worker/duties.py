@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connections
-from django.db.models import Q
 
 from tasks import clock, lifecycle
 from tasks.contract import Claimant, Lease
@@ -85,26 +84,31 @@ class Duties:
         written: list[Ended] = []
         if self._lock is not None:
             self._lock.for_each_dead(partial(self._bury, spared, written))
-        lapsed = Task.objects.using(self._alias).filter(
-            status=Status.PROCESSING, lease_expires_at__lte=self._now()
-        )
-        if lapsed.exclude(pk__in=spared).exists():
-            written += lifecycle.reap(now=self._now(), spared=spared, limit=REAPED_AT_ONCE).written
+        while self._lapsed(spared):
+            reaped = lifecycle.reap(now=self._now(), spared=spared, limit=REAPED_AT_ONCE).written
+            written += reaped
+            if len(reaped) < REAPED_AT_ONCE:  # the rest is somebody else's at this moment
+                break
         return Settlement(written)
+
+    def _lapsed(self, spared: Collection[UUID]) -> bool:
+        """A plain read: where nothing lapsed there is no transaction."""
+        held = Task.objects.using(self._alias).filter(status=Status.PROCESSING)
+        return held.filter(lease_expires_at__lte=self._now()).exclude(pk__in=spared).exists()
 
     def _bury(
         self, spared: Collection[UUID], written: list[Ended], worker_id: str, begun: Collection[Key]
     ) -> bool:
         """Reap all that a dead worker held; True when nothing is left of it."""
-        before = len(written)
-        now, dead = self._now(), [worker_id]
-        written += lifecycle.reap(
-            now=now, spared=spared, dead_workers=dead, begun=begun, limit=REAPED_AT_ONCE
-        ).written
-        held = Q(worker_id=worker_id, status=Status.PROCESSING)
-        if Task.objects.using(self._alias).filter(held).exists():
-            # the rest at once: else it might be taken for lapsed, whether it had begun or not
-            return len(written) > before and self._bury(spared, written, worker_id, begun)
+        held = Task.objects.using(self._alias).filter(worker_id=worker_id, status=Status.PROCESSING)
+        while held.exists():  # all of it now: later it might be taken for lapsed, begun or not
+            now, dead = self._now(), [worker_id]
+            reaped = lifecycle.reap(
+                now=now, spared=spared, dead_workers=dead, begun=begun, limit=REAPED_AT_ONCE
+            ).written
+            if not reaped:
+                return False
+            written += reaped
         lifecycle.absent(worker_id)
         return True
 

@@ -249,7 +249,8 @@ class Hands:
         if executor.line:
             ours = with_forkserver or not executor.has_begun
             seen = Released(started=True) if ours else Crashed(how)
-            self._came_to(executor.line.popleft(), executor.killed_for or seen)
+            head = executor.line.popleft()
+            self._came_to(head, executor.came_to(head.lease, seen))
             self._give_back(executor.line)
 
 

@@ -16,7 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.contract import Lease, Outcome, lease_to_wire
+import psutil
+
+from tasks.contract import Lease, Outcome, Released, lease_to_wire
 from tasks.worker import executor, wire
 from tasks.worker.lock import Mark, WorkerLock
 from tasks.worker.pace import HAND_AHEAD_BYTES, HAND_AHEAD_LEASES, HAND_AHEAD_SECONDS, OVERDUE_SECONDS
@@ -58,12 +60,13 @@ class Executor:
         self.stopped = False
         self.hung_up = False  # its end of the channel is closed
         self.killed_for: Outcome | None = None
+        self._killed_in: Lease | None = None  # which it was running when we decided to kill it
         self.recalling = False
-        self.idle_since = time.monotonic()
         self._handed: list[Any] = []  # leases that go out together
         self._outbox = bytearray()
         self._decoder = wire.Decoder()
         self._tasks_left = tasks_limit
+        self._born_with_mb = 0.0
         self._bytes = 0
         self._expected = 0.0  # seconds that the line will take
 
@@ -143,8 +146,6 @@ class Executor:
         self._tasks_left -= 1
         if self.line:
             self.line[0].begun = time.monotonic()
-        else:
-            self.idle_since = time.monotonic()
         return held
 
     def take_back(self, keys: set[wire.Key] | None = None) -> list[Held]:
@@ -206,9 +207,19 @@ class Executor:
 
     def kill(self, outcome: Outcome) -> None:
         """End it now, with all that its handler started; the head came to ``outcome``."""
-        self.killed_for = self.killed_for or outcome
+        if self.killed_for is None:
+            self.killed_for, self._killed_in = outcome, self.line[0].lease if self.line else None
         self.retiring = True  # what it still says may empty its line: nothing more for the dead
         self.kill_group()
+
+    def came_to(self, lease: Lease, seen: Outcome) -> Outcome:
+        """What became of the lease that it was running when it ended, as ``seen`` or by our own hand.
+
+        The one that it was killed for may have ended just before: the next did nothing wrong.
+        """
+        if self.killed_for is None:
+            return seen
+        return self.killed_for if lease is self._killed_in else Released(started=True)
 
     def kill_group(self) -> None:
         with suppress(ProcessLookupError, PermissionError):
@@ -224,15 +235,16 @@ class Executor:
         return self._tasks_left <= 0
 
     def worn(self, limit_mb: int) -> bool:
-        """Whether it holds too much memory."""
-        return bool(limit_mb and resident_mb(self.pid) > limit_mb)
+        """Whether it holds too much memory, beyond what it was born with and shares with the others."""
+        return bool(limit_mb and self._resident_mb() - self._born_with_mb > limit_mb)
 
+    def is_ready(self) -> None:
+        self.ready = True
+        self._born_with_mb = self._resident_mb()
 
-def resident_mb(pid: int) -> float:
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    except (OSError, IndexError):
+    def _resident_mb(self) -> float:
+        with suppress(psutil.NoSuchProcess):
+            return float(psutil.Process(self.pid).memory_info().rss) / 2**20
         return 0.0
 
 

@@ -138,5 +138,4 @@ def _presence(claimant: Claimant, executors: int) -> Worker:
         executors=executors,
         queues=None if claimant.queues is None else list(claimant.queues),
         handlers=list(claimant.handlers),
-        version=os.environ.get("TASKSERVICE_VERSION", ""),
     )
