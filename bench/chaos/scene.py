@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import psutil
 
@@ -32,7 +33,7 @@ def adopt_orphans() -> None:
 
 @dataclass(slots=True)
 class Part:
-    """One of the services's commands, and the process that runs it now."""
+    """One of the service's commands, and the process that runs it now."""
 
     name: str
     start: Callable[[], subprocess.Popen[bytes]]
@@ -105,9 +106,9 @@ class Scene:
 
     def open(self) -> None:
         (self.service.folder / RUNS).mkdir()
-        self._add("api", lambda: self.service.start_api(self._listener))
-        for number in range(1, WORKERS + 1):
-            self._add(f"worker-{number}", lambda name=f"worker-{number}": self._start_worker(name))  # type: ignore[misc]  # mypy: lambda with a default
+        self._add("api", partial(self.service.start_api, self._listener))
+        for name in [f"worker-{number}" for number in range(1, WORKERS + 1)]:
+            self._add(name, partial(self._start_worker, name))
         wait_until(lambda: answers(self._listener.getsockname()), "the API answers")
         wait_until(lambda: all(len(part.executors()) == EXECUTORS for part in self.workers), "executors")
         self._clients = [self._start_client(number) for number in range(CLIENTS)]
