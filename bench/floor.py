@@ -13,9 +13,9 @@ from uuid import UUID
 from django.db import connections
 from django.utils import timezone
 
+from tasks.book import Book
 from tasks.models.task import database
 from tasks.sqlite.base import PRAGMAS
-from tasks.statements import Book
 
 Statement = tuple[str, tuple[Any, ...]]
 RESULT = "1"

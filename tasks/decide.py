@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from tasks import errors, states
 from tasks.backoff import Backoff
@@ -27,8 +26,7 @@ FREE_RELEASES = 10  # hand-backs of started runs that cost no attempt
 CRASH_BUDGET = 3  # seen crashes after which a task is poison
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """The transition an outcome leads to, and every column that goes with it."""
 
     transition: Transition
@@ -134,10 +132,10 @@ def _again(lease: Lease, outcome: Outcome, *, wait: timedelta, now: datetime) ->
     ended = _ended(lease, states.FAIL, now=now, error=report_of(outcome), recorded=True)
     if not lease.attempts_left:
         return ended
-    again = replace(ended, transition=states.BACK_OFF, finished_at=None)
+    again = ended._replace(transition=states.BACK_OFF, finished_at=None)
     if wait <= timedelta(0):
-        return replace(again, ready_at=now)
-    return replace(again, run_at=_later(now, wait), waiting_for=WaitingFor.TIME)
+        return again._replace(ready_at=now)
+    return again._replace(run_at=_later(now, wait), waiting_for=WaitingFor.TIME)
 
 
 def _later(now: datetime, wait: timedelta) -> datetime:
@@ -148,9 +146,9 @@ def _later(now: datetime, wait: timedelta) -> datetime:
 
 
 def _crashed(lease: Lease, outcome: Crashed, *, wait: timedelta, now: datetime) -> Decision:
-    seen = replace(lease, crashes=lease.crashes + 1)
+    seen = lease._replace(crashes=lease.crashes + 1)
     if seen.crashes >= CRASH_BUDGET:
-        seen = replace(seen, max_attempts=seen.attempts_used)  # poison: no attempt is left to it
+        seen = seen._replace(max_attempts=seen.attempts_used)  # poison: no attempt is left to it
     return _again(seen, outcome, wait=wait, now=now)
 
 
@@ -166,16 +164,15 @@ def _released(lease: Lease, *, started: bool, now: datetime) -> Decision:
 
 def _overreleased(lease: Lease, *, now: datetime) -> Decision:
     """Shutdowns may not go on for ever: from the eleventh on, one uses up its attempt."""
-    counted = replace(lease, releases=lease.releases + 1)
+    counted = lease._replace(releases=lease.releases + 1)
     decision = _again(counted, Released(started=True), wait=timedelta(0), now=now)
     if decision.transition is states.BACK_OFF:
-        return replace(decision, transition=states.RELEASE)
+        return decision._replace(transition=states.RELEASE)
     return decision
 
 
 def _stopped(decision: Decision, now: datetime) -> Decision:
-    return replace(
-        decision,
+    return decision._replace(
         transition=states.STOP,
         ready_at=None,
         run_at=None,

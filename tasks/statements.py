@@ -1,150 +1,20 @@
-"""The few statements that run once per task, as SQL text.
+"""The few statements that run once per task, as SQL text; ``book.Book`` runs them.
 
 Built by the ORM they would cost about 4 ms of Python each turn. The text is the same on both
 databases, but for the locking clause and the casts in VALUES. States are literals, because a bound
-one makes SQLite plan anew each time. Only ``lifecycle`` calls these.
+one makes SQLite plan anew each time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from functools import cache
-from itertools import batched
-from operator import itemgetter
-from typing import Any
-from uuid import UUID
-
-from django.db import connections
-
-Row = tuple[Any, ...]
-Key = tuple[UUID, int]  # a task and the fence of a lease on it: one alone proves nothing
-BATCH = 256  # rows of one VALUES; SQLite allows 32,766 parameters
 
 # the types of a VALUES column, for PostgreSQL, which cannot guess them
 UUID_, INT, TEXT, JSON, TIME = "uuid", "bigint", "text", "jsonb", "timestamptz"
 
 
-class Book:
-    """The hot statements over one database."""
-
-    def __init__(self, alias: str) -> None:
-        self._connection = connections[alias]
-        self._postgres = self._connection.vendor == "postgresql"
-
-    # -- values on their way in
-
-    def id(self, value: UUID) -> Any:
-        return value if self._postgres else value.hex
-
-    def time(self, value: datetime | None) -> Any:
-        return self._connection.ops.adapt_datetimefield_value(value)
-
-    # -- statements
-
-    def insert(self, rows: Sequence[Row]) -> None:
-        """``rows`` in the order of ``INSERTED``."""
-        with self._connection.cursor() as cursor:
-            cursor.executemany(_insert(self._postgres), rows)
-
-    def ready_queues(self) -> list[str]:
-        """The queues that have ready tasks and are not paused, by name: one index step for each."""
-        return [queue for [queue] in self._fetch(READY_QUEUES)]
-
-    def paused_queues(self) -> list[str]:
-        return [queue for [queue] in self._fetch("SELECT name FROM queues WHERE paused_at IS NOT NULL")]
-
-    def promote(self, now: datetime, *, limit: int) -> int:
-        return len(self._fetch(_promote(self._postgres), (self.time(now), limit)))
-
-    def claim(
-        self,
-        queue: str,
-        handlers: Sequence[str],
-        *,
-        worker_id: str,
-        now: datetime,
-        lease_expires_at: datetime,
-        limit: int,
-        ahead: bool = False,
-    ) -> list[Row]:
-        """The claimed rows, which begin in the order of ``CLAIMED``, first ready first.
-
-        ``ahead``: they will wait behind others; none on its last attempt then, and looks no further
-        than twice the limit for some that have more.
-        """
-        moment = self.time(now)
-        picked = (queue, moment, *handlers, *((2 * limit, limit) if ahead else (limit,)))
-        claim = _claim_ahead if ahead else _claim
-        rows = self._fetch(
-            claim(self._postgres, len(handlers)),
-            (*picked, self.time(lease_expires_at), worker_id, moment, moment),
-        )
-        return sorted(rows, key=_claim_order)  # RETURNING has no order of its own
-
-    def complete(self, rows: Sequence[Row], now: datetime) -> list[bool]:
-        """(id, fence, result): completes what is still held. Returns, for each row, whether it was."""
-        return self._held(COMPLETE, (UUID_, INT, JSON), rows, self.time(now))
-
-    def settle(self, rows: Sequence[Row]) -> list[bool]:
-        """Write decisions, in the order of ``SETTLED``. Returns, for each row, whether it was still held."""
-        return self._held(SETTLE, tuple(SETTLED.values()), rows)
-
-    def lock(self, keys: Iterable[Key]) -> dict[Key, bool]:
-        """Lock what is still held; key -> whether somebody asked for its end. In id order."""
-        return self._asked(_lock(self._postgres), keys)
-
-    def extend(self, keys: Iterable[Key], until: datetime) -> dict[Key, bool]:
-        """Prolong what is still held; key -> whether somebody asked for its end."""
-        return self._asked(EXTEND, keys, self.time(until))
-
-    def record(self, rows: Sequence[Row]) -> None:
-        """Rows of ``attempts``, in the order of ``RECORDED``."""
-        with self._connection.cursor() as cursor:
-            cursor.executemany(_record(), rows)
-
-    # -- how
-
-    def _fetch(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
-        with self._connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            return cursor.fetchall()  # type: ignore[no-any-return]  # rows are untyped
-
-    def _asked(self, sql: str, keys: Iterable[Key], *params: Any) -> dict[Key, bool]:
-        given = [(self.id(id_), fence) for id_, fence in sorted(keys)]
-        rows = self._rows_in_batches(sql, (UUID_, INT), given, *params)
-        return {_key(row): row[2] is not None for row in rows}
-
-    def _held(self, sql: str, types: Row, rows: Sequence[Row], *params: Any) -> list[bool]:
-        """For each row, by the id and the fence that it begins with, whether the statement changed it."""
-        given = sorted(rows, key=_id) if self._postgres else rows  # the order of locks; SQLite has but one
-        changed = {row[:2] for row in self._rows_in_batches(sql, types, given, *params)}
-        return [row[:2] in changed for row in rows]
-
-    def _rows_in_batches(self, sql: str, types: Row, rows: Sequence[Row], *params: Any) -> Iterator[Row]:
-        for batch in batched(rows, BATCH):
-            size = _padded(len(batch))
-            nobody = (None,) * len(types)
-            filled = (*batch, *(nobody,) * (size - len(batch)))
-            flat = [value for row in filled for value in row]
-            yield from self._fetch(sql.format(values=_values(self._postgres, types, size)), (*flat, *params))
-
-
-_id = itemgetter(0)
-
-
-def _key(row: Row) -> Key:
-    id_, fence, *_ = row
-    return (id_ if isinstance(id_, UUID) else UUID(id_)), fence
-
-
-def _padded(size: int) -> int:
-    """The next power of two: few different texts, so that the databases' statement caches hold."""
-    return 1 << (size - 1).bit_length()
-
-
 @cache
-def _values(postgres: bool, types: tuple[str, ...], size: int) -> str:
+def values(postgres: bool, types: tuple[str, ...], size: int) -> str:
     marks = [f"%s::{type_}" if postgres else "%s" for type_ in types]
     return ", ".join([f"({', '.join(marks)})"] * size)
 
@@ -170,14 +40,10 @@ CLAIMED = (
 # fmt: on
 
 
-def _claim_order(row: Row) -> tuple[Any, ...]:
-    return -row[12], row[13], row[0]
-
-
 @cache
-def _insert(postgres: bool) -> str:
+def insert(postgres: bool) -> str:
     columns = ", ".join(INSERTED)
-    given = _values(postgres, tuple(INSERTED.values()), 1)[1:-1]
+    given = values(postgres, tuple(INSERTED.values()), 1)[1:-1]
     return (
         f"INSERT INTO tasks ({columns}, status, attempt, attempts_before, crashes, releases, fence,"  # noqa: S608 - constants
         f" worker_id) VALUES ({given}, 'pending', 0, 0, 0, 0, 0, '')"
@@ -185,7 +51,7 @@ def _insert(postgres: bool) -> str:
 
 
 @cache
-def _record() -> str:
+def record() -> str:
     marks = ", ".join(["%s"] * len(RECORDED))
     return f"INSERT INTO attempts ({', '.join(RECORDED)}) VALUES ({marks})"  # noqa: S608 - constants
 
@@ -209,8 +75,14 @@ WHERE queue IS NOT NULL AND queue NOT IN (SELECT name FROM queues WHERE paused_a
 """  # noqa: S608 - constants
 
 
+NEXT_DUE = "SELECT run_at FROM tasks WHERE waiting_for = 'time' ORDER BY run_at LIMIT 1"
+ASKED_TO_STOP = """
+SELECT id FROM tasks WHERE worker_id = %s AND status = 'processing' AND cancel_requested_at IS NOT NULL
+"""
+
+
 @cache
-def _promote(postgres: bool) -> str:
+def promote(postgres: bool) -> str:
     return f"""
 WITH due AS (
   SELECT id FROM tasks WHERE waiting_for = 'time' AND run_at <= %s
@@ -221,12 +93,12 @@ UPDATE tasks SET ready_at = run_at, waiting_for = NULL WHERE id IN (SELECT id FR
 
 
 @cache
-def _claim(postgres: bool, handlers: int) -> str:
+def claim(postgres: bool, handlers: int) -> str:
     return f"WITH picked AS ({_first_ready(postgres, handlers)}) {_TAKE}"
 
 
 @cache
-def _claim_ahead(postgres: bool, handlers: int) -> str:
+def claim_ahead(postgres: bool, handlers: int) -> str:
     return f"""
 WITH head AS ({_first_ready(postgres, handlers)}),
 picked AS (SELECT id FROM head WHERE attempt - attempts_before + 1 < max_attempts LIMIT %s)
@@ -278,7 +150,7 @@ UPDATE tasks SET lease_expires_at = %s FROM v WHERE {_HELD} RETURNING id, fence,
 
 
 @cache
-def _lock(postgres: bool) -> str:
+def lock(postgres: bool) -> str:
     return f"""
 WITH v(k, f) AS (VALUES {{values}})
 SELECT id, fence, cancel_requested_at FROM tasks JOIN v ON {_HELD}

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from tasks import registry
+from tasks.book import Book
 from tasks.models import Queue, Task, TaskQuerySet
 from tasks.models.task import database
-from tasks.statements import Book
 from tasks.states import Status, WaitingFor
 
 COUNTED = 1_000  # counting ends here; one more stands for "or more"

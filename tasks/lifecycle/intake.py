@@ -9,12 +9,13 @@ from typing import Any
 from django.db import transaction
 
 from tasks import bell, clock, registry
+from tasks.book import Book
 from tasks.conf import config
 from tasks.contract import Enqueued, TaskSpec
 from tasks.errors import TooLarge
 from tasks.ids import new_task_id
 from tasks.models.task import database
-from tasks.statements import INSERTED, Book
+from tasks.statements import INSERTED
 from tasks.states import WaitingFor
 from tasks.storable import to_json
 

@@ -6,18 +6,18 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 
 from tasks import clock
+from tasks.book import Book
 from tasks.contract import Claimant, Lease, Released
 from tasks.lifecycle.settling import settle
-from tasks.models import Task
 from tasks.models.task import database
-from tasks.statements import Book
-from tasks.states import Status, WaitingFor
+from tasks.statements import CLAIMED
 
 PROMOTED_AT_ONCE = 500
 
@@ -83,38 +83,15 @@ def _claim_from(
 
 
 def _lease(row: tuple[Any, ...], worker_id: str, now: datetime) -> Lease:
-    """``row`` in the order of ``statements.CLAIMED``."""
-    (
-        id_,
-        fence,
-        handler,
-        args,
-        payload,
-        attempt,
-        before,
-        max_attempts,
-        crashes,
-        releases,
-        timeout,
-        queue,
-        *_,
-    ) = row
-    return Lease(
-        task_id=id_ if isinstance(id_, UUID) else UUID(id_),
-        fence=fence,
-        handler=handler,
-        args=args,
-        payload=payload,
-        attempt=attempt,
-        attempts_before=before,
-        max_attempts=max_attempts,
-        crashes=crashes,
-        releases=releases,
-        timeout=None if timeout is None else timedelta(seconds=timeout),
-        worker_id=worker_id,
-        claimed_at=now,
-        queue=queue,
-    )
+    """``row`` begins in the order of ``statements.CLAIMED``, which begins in the order of a Lease."""
+    id_, *between, timeout, queue = row[: len(CLAIMED) - 1]
+    task_id = id_ if isinstance(id_, UUID) else UUID(id_)
+    return Lease._make((task_id, *between, _timeout(timeout), worker_id, now, queue, False))
+
+
+@lru_cache(maxsize=64)
+def _timeout(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def extend(leases: Iterable[Lease], *, by: timedelta, now: datetime) -> Extension:
@@ -136,10 +113,7 @@ def extend(leases: Iterable[Lease], *, by: timedelta, now: datetime) -> Extensio
 
 def asked_to_stop(worker_id: str) -> frozenset[UUID]:
     """The tasks of this worker that somebody wants to end while they run."""
-    tasks = Task.objects.using(database()).filter(
-        worker_id=worker_id, status=Status.PROCESSING, cancel_requested_at__isnull=False
-    )
-    return frozenset(tasks.order_by().values_list("pk", flat=True))
+    return frozenset(Book(database()).asked_to_stop(worker_id))
 
 
 def work_waits(claimant: Claimant) -> bool:
@@ -154,8 +128,7 @@ def work_waits(claimant: Claimant) -> bool:
 def next_due_in() -> timedelta | None:
     """How long until the next waiting task is due; negative when it is overdue, None when none waits."""
     alias = database()
-    next_due = Task.objects.using(alias).filter(waiting_for=WaitingFor.TIME).order_by("run_at")
-    run_at = next_due.values_list("run_at", flat=True).first()
+    run_at = Book(alias).next_due()
     return None if run_at is None else run_at - clock.now(alias)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,13 +12,14 @@ from uuid import UUID
 from django.db import DataError, IntegrityError, transaction
 from django.db.models import Q
 
+from tasks.book import Book, Key
 from tasks.contract import ErrorReport, Failed, Lapsed, Lease, Outcome, Released, Succeeded
 from tasks.decide import Decision, decide
 from tasks.errors import UnstorableResult
 from tasks.models import Attempt, Task
 from tasks.models.task import database
 from tasks.registry import backoff_of
-from tasks.statements import RECORDED, SETTLED, Book, Key
+from tasks.statements import RECORDED, SETTLED
 from tasks.states import Status
 from tasks.storable import to_json
 
@@ -160,7 +161,7 @@ def _end(book: Book, outcomes: Sequence[tuple[Lease, Outcome]], now: datetime) -
         return Settlement()
     cancels = book.lock([lease.key for lease, _ in outcomes])
     ended = [
-        _decided(replace(lease, cancel_requested=cancels[lease.key]), outcome, now)
+        _decided(lease._replace(cancel_requested=cancels[lease.key]), outcome, now)
         for lease, outcome in sorted(outcomes, key=lambda pair: pair[0].key)  # the order of locks
         if lease.key in cancels
     ]

@@ -10,12 +10,12 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from tasks import states
+from tasks.book import Book
 from tasks.contract import ErrorReport
 from tasks.errors import TaskExpired
 from tasks.lifecycle.settling import error_json
 from tasks.models import Task
 from tasks.models.task import database
-from tasks.statements import Book
 from tasks.states import Status, WaitingFor
 
 PAGE = 500  # rows moved by one transaction, so that nobody waits long for the write lock

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,7 +60,7 @@ def steal(db: None) -> Steal:
     def take(lease: Lease) -> Lease:
         raised = {"fence": F("fence") + 1, "attempt": F("attempt") + 1, "worker_id": "host:2:thief"}
         assert Task.objects.filter(pk=lease.task_id, fence=lease.fence).update(**raised) == 1
-        return replace(lease, fence=lease.fence + 1, attempt=lease.attempt + 1, worker_id="host:2:thief")
+        return lease._replace(fence=lease.fence + 1, attempt=lease.attempt + 1, worker_id="host:2:thief")
 
     return take
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -271,7 +271,7 @@ def test_no_task_goes_on_without_an_attempt_left(held: Lease, outcome: Outcome, 
 
 @given(leases(), outcomes, st.integers())
 def test_a_task_that_was_to_be_cancelled_never_goes_on(held: Lease, outcome: Outcome, seed: int) -> None:
-    decision = decided(replace(held, cancel_requested=True), outcome, seed)
+    decision = decided(held._replace(cancel_requested=True), outcome, seed)
 
     assert decision.transition.target in FINISHED
 

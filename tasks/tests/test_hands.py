@@ -32,6 +32,7 @@ from tasks.worker import wire
 from tasks.worker.crew import Crew
 from tasks.worker.executor import Limits
 from tasks.worker.hands import KILL_AFTER, WAIT_AT_MOST, Hands
+from tasks.worker.pace import HAND_AHEAD_LEASES
 from tasks.worker.pool import Executor, Pool
 
 NOT_BEGUN = Released(started=False)
@@ -174,7 +175,7 @@ def test_room_is_the_idle_ones_and_what_may_wait_behind_short_tasks(make_stage: 
     stage.hands.hand_out(leases(2, handler="unknown"))
     idle, ahead = stage.hands.room()
     assert idle == 1
-    assert 0 < ahead < 64
+    assert 0 < ahead < HAND_AHEAD_LEASES
 
 
 def test_what_nobody_can_take_waits_and_keeps_others_from_being_claimed(make_stage: MakeStage) -> None:

@@ -15,10 +15,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from tasks import lifecycle
+from tasks.book import Book
 from tasks.contract import ErrorReport, Failed, Lease, Succeeded
 from tasks.models import Task
 from tasks.models.task import database
-from tasks.statements import Book
 from tasks.states import WaitingFor
 from tasks.tests.rows import HANDLER, LeasedTask, MakeTask, claimant
 

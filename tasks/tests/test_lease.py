@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -153,7 +152,7 @@ def test_a_fence_never_goes_down(leased_task: LeasedTask) -> None:
 @pytest.mark.parametrize("by", [1, -1])
 def test_only_the_very_fence_counts(leased_task: LeasedTask, by: int) -> None:
     lease = leased_task(fence=5)
-    other = replace(lease, fence=lease.fence + by)
+    other = lease._replace(fence=lease.fence + by)
 
     assert lifecycle.extend([other], by=HOUR, now=timezone.now()).lost == (other,)
     assert lifecycle.release([other], now=timezone.now()) == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -331,7 +330,7 @@ def test_a_database_that_fails_while_it_looks_does_not_end_its_thread(
 def test_a_lease_is_settled_by_its_own_fence_alone(ledger: Ledger, leased_task: LeasedTask) -> None:
     lease = leased_task()
 
-    turned = ledger.turn(Wish([(replace(lease, fence=lease.fence - 1), Succeeded("1"))]))
+    turned = ledger.turn(Wish([(lease._replace(fence=lease.fence - 1), Succeeded("1"))]))
 
     assert len(turned.settlement.lost) == 1
     assert status_of(lease) == Status.PROCESSING

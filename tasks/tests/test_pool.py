@@ -43,7 +43,7 @@ def executor(other_end: list[socket.socket]) -> Executor:
     ours, theirs = socket.socketpair()
     other_end[:] = [ours, theirs]
     nobody = SimpleNamespace(pid=2**22 + 1)  # above what Linux gives out
-    made = Executor(nobody, ours, tasks_limit=100)
+    made = Executor(nobody, ours, tasks_limit=1000)
     made.ready = True
     return made
 

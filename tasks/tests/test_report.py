@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -70,9 +69,9 @@ def test_the_first_success_of_a_task_is_not_worth_a_line(caplog: pytest.LogCaptu
 @pytest.mark.parametrize(
     ("lease", "outcome", "level", "transition"),
     [
-        (replace(LEASE, attempt=2), Succeeded(), "INFO", "complete"),
+        (LEASE._replace(attempt=2), Succeeded(), "INFO", "complete"),
         (LEASE, NO, "INFO", "back-off"),
-        (replace(LEASE, attempt=5), NO, "WARNING", "fail"),
+        (LEASE._replace(attempt=5), NO, "WARNING", "fail"),
         (LEASE, Failed(NO.error, retryable=False), "WARNING", "fail"),
         (LEASE, TimedOut(timedelta(seconds=1)), "INFO", "back-off"),
         (LEASE, Crashed("exit code 3"), "INFO", "back-off"),
@@ -119,7 +118,7 @@ def test_no_line_holds_a_payload_or_an_errors_text(caplog: pytest.LogCaptureFixt
 
 
 def test_attempts_are_counted_in_the_tasks_whole_history(caplog: pytest.LogCaptureFixture) -> None:
-    second_budget = replace(LEASE, attempt=7, attempts_before=5)
+    second_budget = LEASE._replace(attempt=7, attempts_before=5)
 
     Report().settled(settlement((second_budget, NO)))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -396,7 +395,7 @@ def test_a_task_that_was_to_be_cancelled_ends(leased_task: LeasedTask, outcome: 
 
 
 def test_the_row_says_whether_to_cancel_not_the_lease(leased_task: LeasedTask) -> None:
-    lease = replace(leased_task(), cancel_requested=True)
+    lease = leased_task()._replace(cancel_requested=True)
 
     lifecycle.settle([(lease, Failed(BOOM))], now=timezone.now())
 

@@ -17,15 +17,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from django.conf import settings
-from django.db import close_old_connections, connections, reset_queries
 from setproctitle import setproctitle
 
 from tasks import registry
 from tasks.context import context_of
-from tasks.contract import ErrorReport, Failed, Lease, Outcome, Released, lease_from_wire, outcome_to_wire
+from tasks.contract import (
+    ErrorReport,
+    Failed,
+    Lease,
+    Outcome,
+    Released,
+    Succeeded,
+    lease_from_wire,
+    outcome_to_wire,
+)
 from tasks.errors import UnknownHandler
 from tasks.worker import child, running, telling, wire
+from tasks.worker.connections import HandlersConnections
 from tasks.worker.lock import Mark
 from tasks.worker.running import Interrupt, Interrupted
 
@@ -78,6 +86,8 @@ class Executor:
         self._by_signal = True  # how that one is interrupted: an async handler never is
         self._loop: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._rested = True  # has waited for the present lease
+        self._armed_for = ""  # the handler that the interrupts were last made ready for
+        self._connections = HandlersConnections()
         self._stopping = False
         self._main = threading.main_thread().ident or 0
         self._pid = os.getpid()
@@ -89,8 +99,7 @@ class Executor:
         while (lease := self._next()) is not None:
             began = time.perf_counter()
             outcome = self._run(lease)
-            seconds = time.perf_counter() - began
-            self._send({"ended": wire.key_of(lease), "seconds": seconds, **outcome_to_wire(outcome)})
+            self._report(lease, outcome, time.perf_counter() - began)
 
     # -- mail
 
@@ -144,10 +153,19 @@ class Executor:
             case {"stop": _}:
                 self._stopping = True
 
+    def _report(self, lease: Lease, outcome: Outcome, seconds: float) -> None:
+        if isinstance(outcome, Succeeded):
+            self._write(wire.encode_success(lease, seconds, outcome.result))
+        else:
+            self._send({"ended": wire.key_of(lease), "seconds": seconds, **outcome_to_wire(outcome)})
+
     def _send(self, message: dict[str, Any]) -> None:
+        self._write(wire.encode(message))
+
+    def _write(self, line: bytes) -> None:
         try:
             with self._pen:
-                self._channel.sendall(wire.encode(message))
+                self._channel.sendall(line)
         except OSError:
             child.end()
 
@@ -228,9 +246,9 @@ class Executor:
     ) -> Any:
         """What the handler returns."""
         if self._rested:
-            close_old_connections()  # one may have gone stale meanwhile
+            self._connections.refresh()
         given = [context_of(lease, task), *args] if task.takes_context else args
-        signal.signal(INTERRUPT, self.on_signal)  # each time: a handler may have taken it for itself
+        self._arm(lease.handler)
         self._by_signal = not running.is_async(task.func)
         try:
             self._inside = key
@@ -240,27 +258,18 @@ class Executor:
         finally:
             self._inside = None
 
+    def _arm(self, handler: str) -> None:
+        """Anew for each other handler: the last one may have taken the signal for itself."""
+        if handler != self._armed_for:
+            signal.signal(INTERRUPT, self.on_signal)
+            self._armed_for = handler
+
     def _leave(self, key: wire.Key) -> None:
         """What one handler leaves behind must not meet the next."""
         self._inside = None
         if os.getpid() != self._pid:
             os._exit(0)  # a fork that the handler made came back from it: it is not the executor
-        _let_go_of_connections(all_of_them=key in self._interrupts)
-        if settings.DEBUG:
-            reset_queries()
-
-
-def _let_go_of_connections(*, all_of_them: bool) -> None:
-    """Close what is in a transaction, old or broken; after an interrupt all: no code is prepared for one."""
-    opened = connections.all(initialized_only=True)
-    for connection in opened:
-        inside = connection.in_atomic_block or getattr(connection, "holds_gate", False)  # begun by hand
-        if all_of_them or inside or not connection.autocommit:  # it would hold up every writer
-            with suppress(Exception):  # whatever state it is in
-                connection.close()
-            del connections[connection.alias]  # its flags as well
-    if opened:
-        close_old_connections()
+        self._connections.let_go(all_of_them=key in self._interrupts)
 
 
 def _parsed(text: str) -> Any:

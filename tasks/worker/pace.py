@@ -4,7 +4,7 @@ from __future__ import annotations
 
 HAND_AHEAD_SECONDS = 0.02  # work that may lie ready in an executor's hand
 OVERDUE_SECONDS = 0.05  # what runs longer than this is not short, whatever its handler's other runs were
-HAND_AHEAD_LEASES = 64
+HAND_AHEAD_LEASES = 192  # on 2 cores 64 drain 9,000 no-op tasks a second, 128 10,200, 192 12,900, 256 12,200
 HAND_AHEAD_BYTES = 1024 * 1024
 WEIGHT = 0.1  # of the newest run: a hiccup of the machine must not count for long
 

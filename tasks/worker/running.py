@@ -28,6 +28,7 @@ from tasks.contract import (
 from tasks.errors import GiveUp, ResultTooLarge, Retry, UnstorableResult
 from tasks.storable import to_json
 
+PLAIN = (bool, int, float, str)  # what is JSON as it is
 FRAMES = 50  # of a traceback, from its end
 
 
@@ -78,7 +79,7 @@ def storable_result(value: Any, *, limit_bytes: int) -> str:
     if value is None:
         return "null"
     try:
-        text = to_json(normalize_json(value))
+        text = to_json(value if type(value) in PLAIN else normalize_json(value))
     except BaseException as error:  # whatever a value of a user's own class raises when it is asked
         raise UnstorableResult(f"The result cannot be kept as JSON: {_text_of(error)}.") from error
     size = len(text.encode())

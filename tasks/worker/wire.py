@@ -12,6 +12,7 @@ arrived is parsed at once: with lengths in front, each message would cost a call
 from __future__ import annotations
 
 import json
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from tasks.contract import Lease
@@ -34,6 +35,12 @@ def key_of(lease: Lease) -> Key:
 
 def encode(message: Message) -> bytes:
     return _encode(message).encode() + b"\n"
+
+
+def encode_success(lease: Lease, seconds: float, result: str) -> bytes:
+    """The message that nearly all are, as ``encode`` would write it, in a third of the time."""
+    ended = f'"ended":["{lease.task_id.hex}",{lease.fence}],"seconds":{seconds!r}'
+    return f'{{{ended},"outcome":"Succeeded","result":{encode_basestring_ascii(result)}}}\n'.encode()
 
 
 class Decoder:

@@ -1,0 +1,155 @@
+"""The hot statements over one database: what they take, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import batched
+from operator import itemgetter
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+
+from tasks import statements
+from tasks.statements import INT, JSON, SETTLED, UUID_
+
+Row = tuple[Any, ...]
+Key = tuple[UUID, int]  # a task and the fence of a lease on it: one alone proves nothing
+BATCH = 512  # rows of one VALUES; SQLite allows 32,766 parameters
+
+
+class Book:
+    """The hot statements over one database."""
+
+    def __init__(self, alias: str) -> None:
+        self._connection = connections[alias]
+        self._postgres = self._connection.vendor == "postgresql"
+
+    # -- values on their way in
+
+    def id(self, value: UUID) -> Any:
+        return value if self._postgres else value.hex
+
+    def time(self, value: datetime | None) -> Any:
+        return self._connection.ops.adapt_datetimefield_value(value)
+
+    def _time_from(self, value: datetime) -> datetime:
+        """SQLite keeps times in UTC, and gives them back naive."""
+        return value if self._postgres else value.replace(tzinfo=UTC)
+
+    # -- statements
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        """``rows`` in the order of ``INSERTED``."""
+        with self._connection.cursor() as cursor:
+            cursor.executemany(statements.insert(self._postgres), rows)
+
+    def ready_queues(self) -> list[str]:
+        """The queues that have ready tasks and are not paused, by name: one index step for each."""
+        return [queue for [queue] in self._fetch(statements.READY_QUEUES)]
+
+    def paused_queues(self) -> list[str]:
+        return [queue for [queue] in self._fetch("SELECT name FROM queues WHERE paused_at IS NOT NULL")]
+
+    def next_due(self) -> datetime | None:
+        """The earliest time that a task waits for."""
+        rows = self._fetch(statements.NEXT_DUE)
+        return self._time_from(rows[0][0]) if rows else None
+
+    def asked_to_stop(self, worker_id: str) -> list[UUID]:
+        return [_key((id_, 0))[0] for [id_] in self._fetch(statements.ASKED_TO_STOP, (worker_id,))]
+
+    def promote(self, now: datetime, *, limit: int) -> int:
+        return len(self._fetch(statements.promote(self._postgres), (self.time(now), limit)))
+
+    def claim(
+        self,
+        queue: str,
+        handlers: Sequence[str],
+        *,
+        worker_id: str,
+        now: datetime,
+        lease_expires_at: datetime,
+        limit: int,
+        ahead: bool = False,
+    ) -> list[Row]:
+        """The claimed rows, which begin in the order of ``CLAIMED``, first ready first.
+
+        ``ahead``: they will wait behind others; none on its last attempt then, and looks no further
+        than twice the limit for some that have more.
+        """
+        moment = self.time(now)
+        picked = (queue, moment, *handlers, *((2 * limit, limit) if ahead else (limit,)))
+        claim = statements.claim_ahead if ahead else statements.claim
+        rows = self._fetch(
+            claim(self._postgres, len(handlers)),
+            (*picked, self.time(lease_expires_at), worker_id, moment, moment),
+        )
+        return sorted(rows, key=_claim_order)  # RETURNING has no order of its own
+
+    def complete(self, rows: Sequence[Row], now: datetime) -> list[bool]:
+        """(id, fence, result): completes what is still held. Returns, for each row, whether it was."""
+        return self._held(statements.COMPLETE, (UUID_, INT, JSON), rows, self.time(now))
+
+    def settle(self, rows: Sequence[Row]) -> list[bool]:
+        """Write decisions, in the order of ``SETTLED``. Returns, for each row, whether it was still held."""
+        return self._held(statements.SETTLE, tuple(SETTLED.values()), rows)
+
+    def lock(self, keys: Iterable[Key]) -> dict[Key, bool]:
+        """Lock what is still held; key -> whether somebody asked for its end. In id order."""
+        return self._asked(statements.lock(self._postgres), keys)
+
+    def extend(self, keys: Iterable[Key], until: datetime) -> dict[Key, bool]:
+        """Prolong what is still held; key -> whether somebody asked for its end."""
+        return self._asked(statements.EXTEND, keys, self.time(until))
+
+    def record(self, rows: Sequence[Row]) -> None:
+        """Rows of ``attempts``, in the order of ``RECORDED``."""
+        with self._connection.cursor() as cursor:
+            cursor.executemany(statements.record(), rows)
+
+    # -- how
+
+    def _fetch(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            return cursor.fetchall()  # type: ignore[no-any-return]  # rows are untyped
+
+    def _asked(self, sql: str, keys: Iterable[Key], *params: Any) -> dict[Key, bool]:
+        given = [(self.id(id_), fence) for id_, fence in sorted(keys)]
+        rows = self._rows_in_batches(sql, (UUID_, INT), given, *params)
+        return {_key(row): row[2] is not None for row in rows}
+
+    def _held(self, sql: str, types: Row, rows: Sequence[Row], *params: Any) -> list[bool]:
+        """For each row, by the id and the fence that it begins with, whether the statement changed it."""
+        given = sorted(rows, key=_id) if self._postgres else rows  # the order of locks; SQLite has but one
+        changed = {row[:2] for row in self._rows_in_batches(sql, types, given, *params)}
+        return [row[:2] in changed for row in rows]
+
+    def _rows_in_batches(self, sql: str, types: Row, rows: Sequence[Row], *params: Any) -> Iterator[Row]:
+        for batch in batched(rows, BATCH):
+            size = _padded(len(batch))
+            nobody = (None,) * len(types)
+            filled = (*batch, *(nobody,) * (size - len(batch)))
+            flat = [value for row in filled for value in row]
+            yield from self._fetch(
+                sql.format(values=statements.values(self._postgres, types, size)), (*flat, *params)
+            )
+
+
+_id = itemgetter(0)
+
+
+def _key(row: Row) -> Key:
+    id_, fence, *_ = row
+    return (id_ if isinstance(id_, UUID) else UUID(id_)), fence
+
+
+def _padded(size: int) -> int:
+    """The next power of two: few different texts, so that the databases' statement caches hold."""
+    return 1 << (size - 1).bit_length()
+
+
+def _claim_order(row: Row) -> tuple[Any, ...]:
+    return -row[12], row[13], row[0]
