@@ -61,9 +61,9 @@ class Duties:
         return [
             Duty("extend", self._claimant.lease_for / 3, self.extend),
             Duty("worker", SEEN_EVERY, self.present),
-            Duty("reap", timedelta(seconds=1), self.reap),
+            Duty("reap", timedelta(seconds=2), self.reap),
             Duty("park", timedelta(seconds=5), self.park),
-            Duty("expire", timedelta(seconds=1), self.expire),
+            Duty("expire", timedelta(seconds=2), self.expire),
             Duty("checkpoint", timedelta(seconds=2), self.checkpoint),
         ]
 

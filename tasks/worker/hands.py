@@ -69,9 +69,10 @@ class Hands:
                 executor.hand(lease, expected)
 
     def _taker(self, lease: Lease, expected: float) -> Executor | None:
+        """The one with the shortest line of those that admit it."""
         best = None
         for executor in self._crew:
-            if executor.admits(lease, expected) and (best is None or len(executor.line) < len(best.line)):
+            if (best is None or len(executor.line) < len(best.line)) and executor.admits(lease, expected):
                 best = executor
         return best
 

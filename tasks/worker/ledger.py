@@ -23,7 +23,7 @@ from tasks.sqlite.base import DatabaseWrapper
 
 logger = logging.getLogger("tasks.ledger")
 
-LOOK_SECONDS = 0.05  # how often a quiet ledger looks for commits of writers that do not ring
+LOOK_SECONDS = 0.1  # how often a quiet ledger looks for commits of writers that do not ring
 
 Outcomes = Sequence[tuple[Lease, Outcome]]
 
