@@ -27,13 +27,14 @@ from tasks.contract import (
     lease_from_wire,
     outcome_to_wire,
 )
-from tasks.worker import pool as pool_module
+from tasks.worker import handle as handle_module
 from tasks.worker import wire
 from tasks.worker.crew import Crew
 from tasks.worker.executor import Limits
+from tasks.worker.handle import Executor
 from tasks.worker.hands import KILL_AFTER, WAIT_AT_MOST, Hands
 from tasks.worker.pace import HAND_AHEAD_LEASES
-from tasks.worker.pool import Executor, Pool
+from tasks.worker.pool import Pool
 
 NOT_BEGUN = Released(started=False)
 
@@ -41,7 +42,7 @@ NOT_BEGUN = Released(started=False)
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine, no head is overdue."""
-    monkeypatch.setattr(pool_module, "OVERDUE_SECONDS", 3600.0)
+    monkeypatch.setattr(handle_module, "OVERDUE_SECONDS", 3600.0)
 
 
 class Stage:

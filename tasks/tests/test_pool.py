@@ -15,9 +15,9 @@ from uuid import uuid4
 import pytest
 
 from tasks.contract import Lease, Released, lease_from_wire
-from tasks.worker import pool, wire
+from tasks.worker import handle, wire
+from tasks.worker.handle import Executor
 from tasks.worker.pace import HAND_AHEAD_BYTES, HAND_AHEAD_LEASES, HAND_AHEAD_SECONDS
-from tasks.worker.pool import Executor
 
 SHORT = HAND_AHEAD_SECONDS / 100
 
@@ -25,7 +25,7 @@ SHORT = HAND_AHEAD_SECONDS / 100
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine, no head is overdue but where a test says so."""
-    monkeypatch.setattr(pool, "OVERDUE_SECONDS", 3600.0)
+    monkeypatch.setattr(handle, "OVERDUE_SECONDS", 3600.0)
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_behind_a_task_that_turned_out_slow_nothing_more_waits(
 ) -> None:
     executor.hand(a_lease(), SHORT)
 
-    monkeypatch.setattr(pool, "OVERDUE_SECONDS", -1.0)
+    monkeypatch.setattr(handle, "OVERDUE_SECONDS", -1.0)
 
     assert not executor.admits(a_lease(), SHORT)
     assert executor.room(SHORT) == 0

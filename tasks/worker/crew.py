@@ -14,7 +14,8 @@ from functools import partial
 from typing import Any
 
 from tasks.logs import event
-from tasks.worker.pool import Executor, Pool
+from tasks.worker.handle import Executor
+from tasks.worker.pool import Pool
 
 logger = logging.getLogger("tasks.dispatcher")
 

@@ -22,7 +22,7 @@ from tasks.models import Task, Worker
 from tasks.models.task import database
 from tasks.sqlite.base import DatabaseWrapper
 from tasks.states import Status
-from tasks.worker.lock import Key, WorkerLock
+from tasks.worker.lock import Begun, WorkerLock
 
 REAPED_AT_ONCE = 100
 SOON = timedelta(seconds=0.05)  # when a duty did all it may at once, and there is more
@@ -96,9 +96,7 @@ class Duties:
         held = Task.objects.using(self._alias).filter(status=Status.PROCESSING)
         return held.filter(lease_expires_at__lte=self._now()).exclude(pk__in=spared).exists()
 
-    def _bury(
-        self, spared: Collection[UUID], written: list[Ended], worker_id: str, begun: Collection[Key]
-    ) -> bool:
+    def _bury(self, spared: Collection[UUID], written: list[Ended], worker_id: str, begun: Begun) -> bool:
         """Reap all that a dead worker held; True when nothing is left of it."""
         held = Task.objects.using(self._alias).filter(worker_id=worker_id, status=Status.PROCESSING)
         while held.exists():  # all of it now: later it might be taken for lapsed, begun or not

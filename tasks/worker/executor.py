@@ -34,7 +34,7 @@ from tasks.contract import (
 from tasks.errors import UnknownHandler
 from tasks.worker import child, running, telling, wire
 from tasks.worker.connections import HandlersConnections
-from tasks.worker.lock import Mark
+from tasks.worker.marks import Marks
 from tasks.worker.running import Interrupt, Interrupted
 
 INTERRUPT = signal.SIGUSR1
@@ -49,10 +49,10 @@ class Limits:
     max_result_bytes: int
 
 
-def main(channel: socket.socket, mark: Mark | None, limits: Limits) -> None:
+def main(channel: socket.socket, marks: Marks | None, limits: Limits) -> None:
     """Serve leases until told to stop, or until the dispatcher is gone.
 
-    ``mark`` is a place in the dispatcher's open lock file: while any of its executors lives, the
+    ``marks`` is a place in the dispatcher's open lock file: while any of its executors lives, the
     lock stays taken, and nobody concludes from a free one that the tasks may be run elsewhere.
     """
     child.die_with_the_dispatcher()
@@ -61,7 +61,7 @@ def main(channel: socket.socket, mark: Mark | None, limits: Limits) -> None:
     setproctitle("taskservice: executor")
     with suppress(AttributeError):  # none, or one of a user's own
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what a handler prints is seen at once
-    Executor(channel, mark, limits).serve()
+    Executor(channel, marks, limits).serve()
     os._exit(0)  # threads that a handler left behind must not hold us
 
 
@@ -73,9 +73,9 @@ class Executor:
     held the GIL and the listener could not run.
     """
 
-    def __init__(self, channel: socket.socket, mark: Mark | None, limits: Limits) -> None:
+    def __init__(self, channel: socket.socket, marks: Marks | None, limits: Limits) -> None:
         self._channel = channel
-        self._mark = mark
+        self._marks = marks
         self._limits = limits
         self._decoder = wire.Decoder()
         self._mail = threading.Condition()
@@ -220,8 +220,8 @@ class Executor:
             return Failed(ErrorReport.of(type(error), str(error)))
         if key in self._interrupts:  # before it began
             return Released(started=False)
-        if self._mark is not None:
-            self._mark.begin(lease)
+        if self._marks is not None:
+            self._marks.begin(lease)
         args, payload = _parsed(lease.args), _parsed(lease.payload)
         try:
             telling.started(lease, task, args, payload)

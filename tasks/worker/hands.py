@@ -14,8 +14,8 @@ from tasks.contract import Cancelled, Crashed, Lease, Outcome, Released, TimedOu
 from tasks.logs import event
 from tasks.worker import wire
 from tasks.worker.crew import Crew
+from tasks.worker.handle import Executor, Held
 from tasks.worker.pace import Pace
-from tasks.worker.pool import Executor, Held
 
 logger = logging.getLogger("tasks.dispatcher")
 
