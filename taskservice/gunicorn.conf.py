@@ -23,7 +23,7 @@ except ImproperlyConfigured as error:
 
 wsgi_app = "taskservice.wsgi:application"
 bind = f"[{_host}]:{_port}" if ":" in _host else f"{_host}:{_port}"
-worker_class = "gthread"
+worker_class = "taskservice.api_worker.ApiWorker"
 workers = settings.API_PROCESSES
 threads = settings.API_THREADS
 preload_app = False  # a pool of database connections must not be open before a fork

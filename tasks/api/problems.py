@@ -42,9 +42,16 @@ KINDS: Mapping[str, tuple[int, str]] = {
 
 
 def problem(
-    code: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
+    code: str,
+    detail: str,
+    *,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    **members: Any,
 ) -> HttpResponse:
-    status, title = KINDS[code]
+    """With the status of its kind, unless a finer one is given."""
+    usual, title = KINDS[code]
+    status = status or usual
     value = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail, **members}
     return json_answer(value, status=status, content_type="application/problem+json", headers=headers)
 
