@@ -79,6 +79,17 @@ class Unavailable(TaskServiceError):
     code = "unavailable"
 
 
+class ForeignOrigin(TaskServiceError):
+    """A web page of another site asks, with the reach of whoever looks at it."""
+
+    code = "forbidden"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A page of another site may not do this. If it may, add its origin to CSRF_TRUSTED_ORIGINS."
+        )
+
+
 class UnstorableResult(TaskServiceError):
     """What a handler returned cannot be kept as JSON; another attempt would return the same."""
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -16,9 +17,10 @@ from tasks import clock, lifecycle, stats
 from tasks.api.answers import json_answer
 from tasks.api.bodies import expect_nothing, read_object
 from tasks.api.listing import TASK_FILTERS, listing_from
+from tasks.api.origins import comes_from_another_site
 from tasks.api.pagination import Listing, Page, page_answer, page_of
 from tasks.api.resource import Described, attempt_resource, latest_attempt, resource
-from tasks.errors import ConflictingState, FieldError, InvalidFields, TaskNotFound
+from tasks.errors import ConflictingState, FieldError, ForeignOrigin, InvalidFields, TaskNotFound
 from tasks.models import Attempt, Task, TaskQuerySet
 from tasks.models.task import database
 from tasks.specs import spec_from_json
@@ -35,6 +37,11 @@ class ApiView(APIView):
     @property
     def default_response_headers(self) -> dict[str, str]:
         return {}  # Allow is for those who ask
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if request.method not in SAFE_METHODS and comes_from_another_site(request):
+            raise ForeignOrigin
+        super().initial(request, *args, **kwargs)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
         return JSONRenderer(), "application/json"
