@@ -12,10 +12,10 @@ from uuid import UUID
 from django.db import connections
 
 from tasks import statements
+from tasks.contract import LeaseKey
 from tasks.statements import INT, JSON, SETTLED, UUID_
 
 Row = tuple[Any, ...]
-Key = tuple[UUID, int]  # a task and the fence of a lease on it: one alone proves nothing
 BATCH = 512  # rows of one VALUES; SQLite allows 32,766 parameters
 
 
@@ -96,11 +96,11 @@ class Book:
         """Write decisions, in the order of ``SETTLED``. Returns, for each row, whether it was still held."""
         return self._held(statements.SETTLE, tuple(SETTLED.values()), rows)
 
-    def lock(self, keys: Iterable[Key]) -> dict[Key, bool]:
+    def lock(self, keys: Iterable[LeaseKey]) -> dict[LeaseKey, bool]:
         """Lock what is still held; key -> whether somebody asked for its end. In id order."""
         return self._asked(statements.lock(self._postgres), keys)
 
-    def extend(self, keys: Iterable[Key], until: datetime) -> dict[Key, bool]:
+    def extend(self, keys: Iterable[LeaseKey], until: datetime) -> dict[LeaseKey, bool]:
         """Prolong what is still held; key -> whether somebody asked for its end."""
         return self._asked(statements.EXTEND, keys, self.time(until))
 
@@ -116,7 +116,7 @@ class Book:
             cursor.execute(sql, params)
             return cursor.fetchall()  # type: ignore[no-any-return]  # rows are untyped
 
-    def _asked(self, sql: str, keys: Iterable[Key], *params: Any) -> dict[Key, bool]:
+    def _asked(self, sql: str, keys: Iterable[LeaseKey], *params: Any) -> dict[LeaseKey, bool]:
         given = [(self.id(id_), fence) for id_, fence in sorted(keys)]
         rows = self._rows_in_batches(sql, (UUID_, INT), given, *params)
         return {_key(row): row[2] is not None for row in rows}
@@ -141,7 +141,7 @@ class Book:
 _id = itemgetter(0)
 
 
-def _key(row: Row) -> Key:
+def _key(row: Row) -> LeaseKey:
     id_, fence, *_ = row
     return (id_ if isinstance(id_, UUID) else UUID(id_)), fence
 

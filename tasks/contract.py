@@ -78,6 +78,9 @@ class Claimant:
     lease_for: timedelta = timedelta(seconds=30)
 
 
+LeaseKey = tuple[UUID, int]  # a task, and the fence of a lease on it: one alone proves nothing
+
+
 class Lease(NamedTuple):
     """The right to run one attempt of one task until it expires.
 
@@ -111,7 +114,7 @@ class Lease(NamedTuple):
         return max(0, self.max_attempts - self.attempts_used)
 
     @property
-    def key(self) -> tuple[UUID, int]:
+    def key(self) -> LeaseKey:
         return self.task_id, self.fence
 
 

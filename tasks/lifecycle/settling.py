@@ -12,8 +12,8 @@ from uuid import UUID
 from django.db import DataError, IntegrityError, transaction
 from django.db.models import Q
 
-from tasks.book import Book, Key
-from tasks.contract import ErrorReport, Failed, Lapsed, Lease, Outcome, Released, Succeeded
+from tasks.book import Book
+from tasks.contract import ErrorReport, Failed, Lapsed, Lease, LeaseKey, Outcome, Released, Succeeded
 from tasks.decide import Decision, decide
 from tasks.errors import UnstorableResult
 from tasks.models import Attempt, Task
@@ -89,7 +89,7 @@ def reap(
     now: datetime,
     spared: Collection[UUID] = (),
     dead_workers: Collection[str] = (),
-    begun: Collection[Key] | None = None,
+    begun: Collection[LeaseKey] | None = None,
 ) -> Settlement:
     """Take back tasks whose lease lapsed, and all that the dead workers held.
 
@@ -111,7 +111,7 @@ def reap(
         return settle(ended, now=now)
 
 
-def _end_of(task: Task, dead_workers: Collection[str], begun: Collection[Key] | None) -> Outcome:
+def _end_of(task: Task, dead_workers: Collection[str], begun: Collection[LeaseKey] | None) -> Outcome:
     if begun is None or task.worker_id not in dead_workers or (task.id, task.fence) in begun:
         return Lapsed()
     return Released(started=False)

@@ -14,11 +14,10 @@ from tasks import bell, clock, states
 from tasks.contract import ErrorReport
 from tasks.errors import TaskCancelled
 from tasks.lifecycle.settling import error_json
+from tasks.limits import ROWS_AT_ONCE
 from tasks.models import Task
 from tasks.models.task import database
 from tasks.states import FINISHED, Status
-
-PAGE = 500  # rows moved by one transaction, so that nobody waits long for the write lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Cancellation:
 def cancel(ids: Sequence[UUID]) -> Cancellation:
     """Cancel what is pending, and ask what is running to stop. Safe to repeat."""
     answer = Cancellation()
-    for page in batched(dict.fromkeys(ids), PAGE):
+    for page in batched(dict.fromkeys(ids), ROWS_AT_ONCE):
         _cancel_page(page, answer)
     return answer
 
@@ -65,7 +64,7 @@ def retry(ids: Sequence[UUID]) -> int:
 
     What is not finished is left alone. Returns how many were moved.
     """
-    return sum(_retry_page(page) for page in batched(ids, PAGE))
+    return sum(_retry_page(page) for page in batched(ids, ROWS_AT_ONCE))
 
 
 def _retry_page(ids: Iterable[UUID]) -> int:

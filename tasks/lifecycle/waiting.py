@@ -14,14 +14,13 @@ from tasks.book import Book
 from tasks.contract import ErrorReport
 from tasks.errors import TaskExpired
 from tasks.lifecycle.settling import error_json
+from tasks.limits import ROWS_AT_ONCE
 from tasks.models import Task
 from tasks.models.task import database
 from tasks.states import Status, WaitingFor
 
-PAGE = 500  # rows moved by one transaction, so that nobody waits long for the write lock
 
-
-def expire(*, now: datetime, limit: int = PAGE) -> int:
+def expire(*, now: datetime, limit: int = ROWS_AT_ONCE) -> int:
     """Fail pending tasks whose ``expires_at`` has passed. Returns how many."""
     alias = database()
     with transaction.atomic(using=alias, savepoint=False):
@@ -36,7 +35,7 @@ def expire(*, now: datetime, limit: int = PAGE) -> int:
 _EXPIRED = ErrorReport.of(TaskExpired, "expires_at passed before an attempt began.")
 
 
-def park(known: Collection[str], *, limit: int = PAGE) -> int:
+def park(known: Collection[str], *, limit: int = ROWS_AT_ONCE) -> int:
     """Set aside ready tasks that no live worker knows, so that claims need not walk over them.
 
     ``known``: the handlers of all live workers. Looks at the ``limit`` tasks of each queue that
@@ -54,7 +53,7 @@ def _park_in(queue: str, known: Collection[str], limit: int) -> int:
     return ready.filter(pk__in=strangers).update(ready_at=None, waiting_for=WaitingFor.HANDLER)
 
 
-def unpark(known: Collection[str], *, now: datetime, limit: int = PAGE) -> int:
+def unpark(known: Collection[str], *, now: datetime, limit: int = ROWS_AT_ONCE) -> int:
     """Make ready again what waits for one of these handlers. Returns how many, up to ``limit``."""
     alias = database()
     parked = Task.objects.using(alias).filter(waiting_for=WaitingFor.HANDLER, handler__in=known)

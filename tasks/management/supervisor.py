@@ -2,65 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import select
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from types import FrameType
 
 from tasks.logs import event
+from tasks.worker import orphans
+from tasks.worker.stop import StopSignals
 
 logger = logging.getLogger(__name__)
-
-SAME_SIGNAL = timedelta(seconds=1)  # a second one this soon may be the first, sent twice
-PR_SET_PDEATHSIG = 1
-
-
-class Signals:
-    """Counts the signals that ask for a stop, and wakes whoever waits; SIGCHLD wakes too.
-
-    The handlers only count: raising or taking a lock there could break whatever they
-    interrupt. The byte that ends the wait is written by the interpreter itself.
-    """
-
-    def __init__(self) -> None:
-        self.asked_at: float | None = None  # monotonic
-        self.urgent = False
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # nohup stays in force
-                signal.signal(number, self._count)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-
-    @property
-    def asked(self) -> bool:
-        return self.asked_at is not None
-
-    def wait(self, seconds: float | None = None) -> None:
-        """Return at the next signal, or when the time is over; perhaps sooner."""
-        select.select([self._reader], [], [], seconds)
-        with suppress(BlockingIOError):
-            while self._reader.recv(4096):
-                pass
-
-    def _count(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        again = self.asked_at is not None and now - self.asked_at > SAME_SIGNAL.total_seconds()
-        self.urgent = self.urgent or again or number == signal.SIGQUIT
-        self.asked_at = self.asked_at or now
 
 
 @dataclass(slots=True)
@@ -86,9 +43,11 @@ class Child:
 class Supervisor:
     """Children run until a signal asks for a stop, or until one of them ends by itself."""
 
-    def __init__(self, signals: Signals) -> None:
+    def __init__(self, signals: StopSignals) -> None:
         self.signals = signals
         self.children: list[Child] = []
+        self._hurried = False
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # the end of a child ends the wait as well
 
     def start(
         self, name: str, command: Sequence[str], *, patience: timedelta, fds: Sequence[int] = ()
@@ -98,15 +57,15 @@ class Supervisor:
             command,
             pass_fds=fds,
             start_new_session=True,
-            preexec_fn=partial(_end_with_parent, os.getpid(), _prctl()),
+            preexec_fn=partial(orphans.end_with_parent, signal.SIGTERM, parent_pid=os.getpid()),
         )
         self.children.append(Child(name, process, patience))
 
     def run(self) -> int:
         """Wait, then stop the children in the order of their start. The exit code: 0 if all was as asked."""
-        while not self.signals.asked and all(child.code is None for child in self.children):
+        while not self.signals.wanted and all(child.code is None for child in self.children):
             self._wait()
-        asked = self.signals.asked
+        asked = self.signals.wanted
         for child in self.children:
             if not asked and child.code is not None:
                 event(logger, logging.ERROR, "serve.ended-by-itself", child=child.name, code=child.code)
@@ -118,7 +77,7 @@ class Supervisor:
         child.send(signal.SIGTERM)
         deadline = time.monotonic() + child.patience.total_seconds()
         while child.code is None:
-            if self.signals.urgent:
+            if self.signals.at_once and not self._hurried:
                 self._hurry()
             left = deadline - time.monotonic()
             if left <= 0:
@@ -127,7 +86,7 @@ class Supervisor:
             self._wait(max(left, 1))
 
     def _hurry(self) -> None:
-        self.signals.urgent = False  # once is enough; the next signal may do it again
+        self._hurried = True
         for child in self.children:
             child.send(signal.SIGQUIT)
 
@@ -146,15 +105,3 @@ class Supervisor:
 
 def _ended_well(child: Child) -> bool:
     return child.code in (0, -signal.SIGTERM, -signal.SIGQUIT)  # the latter two: not yet listening
-
-
-def _prctl() -> ctypes._NamedFuncPointer | None:
-    return ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
-
-def _end_with_parent(parent: int, prctl: ctypes._NamedFuncPointer | None) -> None:
-    """In the child, before it becomes the command: a parent that is killed takes it along."""
-    if prctl is not None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before that
-        os._exit(1)

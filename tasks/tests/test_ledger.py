@@ -252,7 +252,7 @@ def done_by(ledger: Ledger, job: Callable[[], Any]) -> tuple[Any, Exception | No
     return heard[0]
 
 
-def test_jobs_are_done_in_its_own_thread_and_told_in_the_callers(running: Ledger) -> None:
+def test_errands_are_done_in_its_own_thread_and_told_in_the_callers(running: Ledger) -> None:
     name, error = done_by(running, lambda: threading.current_thread().name)
 
     assert (name, error) == ("ledger", None)
@@ -301,7 +301,7 @@ def test_its_own_commits_do_not_stir_it(running: Ledger, leased_task: LeasedTask
     for lease in leases:
         done_by(running, partial(running.turn, Wish([(lease, Succeeded("1"))])))
         seen.append(running._version)
-        wait_until(lambda: running._jobs.empty(), "it is idle")
+        wait_until(lambda: running._errands.empty(), "it is idle")
 
     assert not running.stirred
     assert len(set(seen)) == 1

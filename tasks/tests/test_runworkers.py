@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from tasks.models import Task, Worker
 from tasks.states import Status
@@ -30,6 +31,13 @@ def test_a_task_goes_from_pending_to_completed(run_workers: RunWorkers, tmp_path
 
 
 # -- what it is told
+
+
+def test_on_another_system_it_says_what_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+
+    with pytest.raises(CommandError, match=r"Workers need Linux.*the image"):
+        call_command("runworkers")
 
 
 @pytest.mark.parametrize(

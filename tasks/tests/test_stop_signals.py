@@ -33,7 +33,7 @@ def test_nothing_is_wanted_before_a_signal(signals: StopSignals) -> None:
     assert not _is_readable(signals)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_first_signal_asks_for_an_end_with_grace(signals: StopSignals, number: signal.Signals) -> None:
     signal.raise_signal(number)
 

@@ -17,9 +17,12 @@ from django.conf import settings
 SUPERVISE = """
 import os, sys
 from datetime import timedelta
-from tasks.management.supervisor import Signals, Supervisor
+from tasks.management.supervisor import Supervisor
+from tasks.worker.stop import StopSignals
 
-supervisor = Supervisor(Signals())
+signals = StopSignals()
+signals.install()
+supervisor = Supervisor(signals)
 for number, script in enumerate(sys.argv[1:]):
     supervisor.start(f"child{number}", ["sh", "-c", script], patience=timedelta(seconds=2))
     print(supervisor.children[-1].process.pid, flush=True)
@@ -180,8 +183,8 @@ def test_orphans_of_others_are_reaped(supervise: Supervise) -> None:
 def test_nohup_is_respected() -> None:
     script = """
 import signal
-from tasks.management.supervisor import Signals
-Signals()
+from tasks.worker.stop import StopSignals
+StopSignals().install()
 print(signal.getsignal(signal.SIGHUP))
 """
     command = ["nohup", sys.executable, "-c", script]

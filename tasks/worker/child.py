@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing.forkserver
 import os
 import signal
 from contextlib import suppress
 from typing import Any
 
+from tasks.worker import orphans
+
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)  # these mean the dispatcher
-PR_SET_PDEATHSIG = 1
 OOM_SCORE = 500  # the kernel shall take the task, not the dispatcher
 LAST_STANDARD_FILE = 2
 
@@ -25,10 +25,7 @@ def die_with_the_dispatcher() -> None:
     if forkserver._forkserver_alive_fd is not None:
         os.close(forkserver._forkserver_alive_fd)
         forkserver._forkserver_alive_fd = None
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked
-        os._exit(1)
+    orphans.end_with_parent(signal.SIGKILL, parent_pid=os.getppid())
 
 
 def stand_alone() -> None:

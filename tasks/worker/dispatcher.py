@@ -142,14 +142,14 @@ class Dispatcher:
     # -- the ledger
 
     def _feed_ledger(self, now: float) -> None:
-        """One job at a time: what is due first, else a turn with all that gathered meanwhile."""
+        """One errand at a time: what is due first, else a turn with all that gathered meanwhile."""
         if self._ledger.busy or now < self._retry_at:
             return
         duty = min(self._duties, key=lambda duty: duty.due)
         if duty.due <= now:
             duty.put_off(now)
-            job = partial(duty.run, self._leases())
-            self._ledger.submit(job, partial(self._after_duty, duty))
+            errand = partial(duty.run, self._leases())
+            self._ledger.submit(errand, partial(self._after_duty, duty))
             return
         if now >= self._look_at:
             self._rouse()

@@ -16,8 +16,8 @@ from tasks import clock, lifecycle
 from tasks.contract import Claimant, Lease
 from tasks.lifecycle import Extension, Settlement
 from tasks.lifecycle.settling import Ended
-from tasks.lifecycle.waiting import PAGE as MOVED_AT_ONCE
 from tasks.lifecycle.workers import SEEN_EVERY
+from tasks.limits import ROWS_AT_ONCE
 from tasks.models import Task, Worker
 from tasks.models.task import database
 from tasks.sqlite.base import DatabaseWrapper
@@ -114,11 +114,11 @@ class Duties:
         """Free what waited for handlers that this worker knows; set aside what no live one does."""
         freed = lifecycle.unpark(self._claimant.handlers, now=self._now())
         known = lifecycle.handlers_of_the_living(now=self._now()) | set(self._claimant.handlers)
-        return max(freed, lifecycle.park(known)) >= MOVED_AT_ONCE
+        return max(freed, lifecycle.park(known)) >= ROWS_AT_ONCE
 
     def expire(self, in_hand: Sequence[Lease]) -> bool:
         late = Task.objects.using(self._alias).filter(status=Status.PENDING, expires_at__lte=self._now())
-        return late.exists() and lifecycle.expire(now=self._now()) >= MOVED_AT_ONCE
+        return late.exists() and lifecycle.expire(now=self._now()) >= ROWS_AT_ONCE
 
     def checkpoint(self, in_hand: Collection[Lease]) -> None:
         """Write the WAL back when it has grown, or when nobody has written for a while."""

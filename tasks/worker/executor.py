@@ -81,8 +81,8 @@ class Executor:
         self._mail = threading.Condition()
         self._pen = threading.Lock()  # both threads send, and a long message goes out in pieces
         self._inbox: deque[Lease] = deque()
-        self._interrupts: dict[wire.Key, Interrupt] = {}
-        self._inside: wire.Key | None = None  # whose handler the main thread is in
+        self._interrupts: dict[wire.WireKey, Interrupt] = {}
+        self._inside: wire.WireKey | None = None  # whose handler the main thread is in
         self._by_signal = True  # how that one is interrupted: an async handler never is
         self._loop: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._rested = True  # has waited for the present lease
@@ -171,7 +171,7 @@ class Executor:
 
     # -- interrupts
 
-    def _interrupt(self, key: wire.Key, interrupt: Interrupt) -> None:
+    def _interrupt(self, key: wire.WireKey, interrupt: Interrupt) -> None:
         self._interrupts[key] = interrupt
         if self._inside != key:
             return
@@ -238,7 +238,7 @@ class Executor:
 
     def _call(
         self,
-        key: wire.Key,
+        key: wire.WireKey,
         lease: Lease,
         task: registry.ServiceTask,
         args: list[Any],
@@ -264,7 +264,7 @@ class Executor:
             signal.signal(INTERRUPT, self.on_signal)
             self._armed_for = handler
 
-    def _leave(self, key: wire.Key) -> None:
+    def _leave(self, key: wire.WireKey) -> None:
         """What one handler leaves behind must not meet the next."""
         self._inside = None
         if os.getpid() != self._pid:

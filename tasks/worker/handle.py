@@ -142,7 +142,7 @@ class Executor:
             self.line[0].begun = time.monotonic()
         return held
 
-    def take_back(self, keys: set[wire.Key] | None = None) -> list[Held]:
+    def take_back(self, keys: set[wire.WireKey] | None = None) -> list[Held]:
         """Take these off the line; without keys all but the head."""
         rest = list(self.line)[1:]
         gone = rest if keys is None else [held for held in self.line if wire.key_of(held.lease) in keys]

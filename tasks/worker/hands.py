@@ -108,7 +108,7 @@ class Hands:
             case {"ready": _}:
                 self._crew.is_ready(executor)
 
-    def _ended(self, executor: Executor, key: wire.Key, seconds: float, outcome: Outcome) -> None:
+    def _ended(self, executor: Executor, key: wire.WireKey, seconds: float, outcome: Outcome) -> None:
         head = executor.head
         if head is None or wire.key_of(head.lease) != key:
             raise wire.BrokenWire("it ended what it had not")

@@ -29,7 +29,7 @@ Outcomes = Sequence[tuple[Lease, Outcome]]
 
 
 NOTHING = Settlement()
-Job = tuple[Callable[[], Any], Callable[..., None]]  # what to do, and whom to tell what came of it
+Errand = tuple[Callable[[], Any], Callable[..., None]]  # what to do, and whom to tell what came of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,14 @@ class Turned:
 class Ledger:
     """The one database connection of a worker, in a thread of its own.
 
-    The loop hands it one job at a time and reads what came of it when ``fileno()`` is readable.
+    The loop hands it one errand at a time and reads what came of it when ``fileno()`` is readable.
     """
 
     def __init__(self, claimant: Claimant) -> None:
         self.claimant = claimant
         self.alias = database()
         self.busy = False
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._errands: queue.SimpleQueue[Errand | None] = queue.SimpleQueue()
         self._done: deque[tuple[Callable[..., None], Any, Exception | None]] = deque()
         self._awake, self._alarm = socket.socketpair()
         self._awake.setblocking(False)
@@ -78,13 +78,13 @@ class Ledger:
     def fileno(self) -> int:
         return self._awake.fileno()
 
-    def submit(self, job: Callable[[], Any], then: Callable[..., None]) -> None:
-        """Run ``job`` in the ledger's thread, and ``then(result, error)`` in the loop's."""
+    def submit(self, errand: Callable[[], Any], then: Callable[..., None]) -> None:
+        """Run ``errand`` in the ledger's thread, and ``then(result, error)`` in the loop's."""
         self.busy = True
-        self._jobs.put((job, then))
+        self._errands.put((errand, then))
 
     def collect(self) -> None:
-        """In the loop: hear what came of the last job."""
+        """In the loop: hear what came of the last errand."""
         try:
             self._awake.recv(4096)
         except BlockingIOError:
@@ -95,7 +95,7 @@ class Ledger:
             then(result, error)
 
     def close(self) -> None:
-        self._jobs.put(None)
+        self._errands.put(None)
         self._thread.join(timeout=2)  # longer only when the database is stuck: it is not waited for
 
     # -- in the thread
@@ -103,19 +103,19 @@ class Ledger:
     def _work(self) -> None:
         while True:
             try:
-                job = self._jobs.get(timeout=LOOK_SECONDS)
+                errand = self._errands.get(timeout=LOOK_SECONDS)
             except queue.Empty:
                 self._look_around()
                 continue
-            if job is None:
+            if errand is None:
                 connections[self.alias].close()
                 return
-            self._do(*job)
+            self._do(*errand)
 
-    def _do(self, job: Callable[[], Any], then: Callable[..., None]) -> None:
+    def _do(self, errand: Callable[[], Any], then: Callable[..., None]) -> None:
         result, error = None, None
         try:
-            result = job()
+            result = errand()
         except Exception as raised:  # the loop decides; this thread must live
             error = raised
             self._hang_up()

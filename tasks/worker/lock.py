@@ -12,9 +12,10 @@ from itertools import count
 
 from django.core.exceptions import ImproperlyConfigured
 
-from tasks.worker.marks import Key, Marks, begun_in, open_marks
+from tasks.contract import LeaseKey
+from tasks.worker.marks import Marks, begun_in, open_marks
 
-Begun = frozenset[Key] | None  # None: nobody knows
+Begun = frozenset[LeaseKey] | None  # None: nobody knows
 Bury = Callable[[str, Begun], bool]  # the worker's id, what had begun; True: nothing is left of it
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tasks.contract import Lease
-
-Key = tuple[UUID, int]
+from tasks.contract import Lease, LeaseKey
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 HEAD_BYTES = 64  # the boot that the marks are of: they are not flushed, and a power cut takes some
@@ -54,7 +52,7 @@ class Marks:
         return lease.key in _keys(os.pread(self._file, PLACE_BYTES, self._start))
 
 
-def begun_in(file: int) -> frozenset[Key] | None:
+def begun_in(file: int) -> frozenset[LeaseKey] | None:
     """The leases that have been begun; None: nobody knows, because the machine was started anew since."""
     data = os.pread(file, os.fstat(file).st_size, 0)
     if data[:HEAD_BYTES].rstrip(b"\0") != _this_boot():
@@ -62,7 +60,7 @@ def begun_in(file: int) -> frozenset[Key] | None:
     return _keys(data[HEAD_BYTES:])
 
 
-def _keys(data: bytes) -> frozenset[Key]:
+def _keys(data: bytes) -> frozenset[LeaseKey]:
     marks = (data[at : at + MARK_BYTES] for at in range(0, len(data) - MARK_BYTES + 1, MARK_BYTES))
     return frozenset(
         (UUID(bytes=mark[:-FENCE_BYTES]), int.from_bytes(mark[-FENCE_BYTES:]))

@@ -15,6 +15,7 @@ from contextlib import suppress
 from tasks.worker import executor
 from tasks.worker.handle import Executor
 from tasks.worker.lock import WorkerLock
+from tasks.worker.marks import Marks
 
 PRELOAD = "tasks.worker.preload"
 JITTER = 0.1  # of the limits for recycling, so that executors don't end together
@@ -41,8 +42,13 @@ class Pool:
         process = self._context.Process(
             target=executor.main, args=(theirs, marks, self._limits), name="executor"
         )
-        with theirs:
-            process.start()
+        try:
+            with theirs:
+                process.start()
+        except (OSError, EOFError):
+            ours.close()
+            self._leave(marks)
+            raise
         started = Executor(process, ours, tasks_limit=self._tasks_limit(), marks=marks)
         self.executors.append(started)
         return started
@@ -59,11 +65,14 @@ class Pool:
         exit_code = int(gone.process.exitcode)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(gone.pid, signal.SIGKILL)
-        if self._lock is not None and gone.marks is not None:
-            self._lock.leave(gone.marks)
+        self._leave(gone.marks)
         gone.channel.close()
         gone.process.close()
         return exit_code
+
+    def _leave(self, marks: Marks | None) -> None:
+        if self._lock is not None and marks is not None:
+            self._lock.leave(marks)
 
     def forkserver_died(self, gone: Executor) -> bool:
         """Whether it was the forkserver that ended, and this child only with it.

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import gc
 import os
 import signal
 from contextlib import suppress
-from functools import partial
 
-PR_SET_PDEATHSIG = 1
-when_parent_dies = partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG)
-when_parent_dies(signal.SIGKILL)  # as long as it loads it hears nothing, and a user's module may hang
+from tasks.worker import orphans
+
+orphans.when_parent_dies(signal.SIGKILL)  # as long as it loads it hears nothing, and a user's module may hang
 
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):  # these mean the dispatcher, which ends us
     signal.signal(number, signal.SIG_IGN)
@@ -36,6 +34,6 @@ def end_executors() -> None:
 
 
 atexit.register(end_executors)
-when_parent_dies(0)  # from here on it hears of its dispatcher's end by itself
+orphans.when_parent_dies(orphans.NOTHING)  # from here on it hears of its dispatcher's end by itself
 gc.collect()
 gc.freeze()  # what is here stays: no collection touches it, so that its pages stay shared

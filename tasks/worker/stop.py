@@ -1,17 +1,21 @@
-"""Signals -> a count that ends the sleep."""
+"""When to end: signals, counted, that end the sleep of a process."""
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 import time
 from types import FrameType
 
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 SAME_SECONDS = 1.0  # a signal that comes this soon after the first may be the same one, sent twice
 
 
 class StopSignals:
-    """Counts SIGTERM, SIGINT and SIGQUIT; the dispatcher's selector wakes on ``fileno()``.
+    """Counts the signals that ask for an end; a selector wakes on ``fileno()``.
+
+    The first asks for one with grace; another, or SIGQUIT, for one at once.
 
     The handler only counts: taking a lock there (as ``threading.Event`` does) can
     deadlock with the code it interrupted. The wake-up byte is written by the
@@ -29,8 +33,9 @@ class StopSignals:
     def install(self) -> None:
         """From the main thread only, as Python demands."""
         signal.set_wakeup_fd(self._alarm.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, self._count)
+        for number in STOPS:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup stays in force
+                signal.signal(number, self._count)
 
     def _count(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -39,6 +44,11 @@ class StopSignals:
         if not self.wanted:
             self._first = now
         self.wanted = True
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Return at the next signal, or when the time is over; perhaps sooner."""
+        select.select([self], [], [], seconds)
+        self.drain()
 
     def fileno(self) -> int:
         return self._awake.fileno()

@@ -19,7 +19,7 @@ from tasks.contract import Lease
 
 LINE_LIMIT_BYTES = 64 * 1024 * 1024  # far beyond what the limits on payload and result allow
 
-Key = tuple[str, int]  # names a lease on the wire: the task's id as hex, and the fence
+WireKey = tuple[str, int]  # names a lease on the wire: the task's id as hex, and the fence
 Message = dict[str, Any]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -29,7 +29,7 @@ class BrokenWire(Exception):
     """The other side sent what is no message: it cannot be trusted any further."""
 
 
-def key_of(lease: Lease) -> Key:
+def key_of(lease: Lease) -> WireKey:
     return lease.task_id.hex, lease.fence
 
 

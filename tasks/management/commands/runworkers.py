@@ -41,6 +41,7 @@ class Command(BaseCommand):
         parser.add_argument("--log-format", choices=["text", "json"], help="default: LOG_FORMAT, else text")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        _require_linux()
         self.check(tags=["tasks"])
         if options["log_format"]:
             _log_as(options["log_format"])
@@ -69,6 +70,13 @@ def _log_as(name: str) -> None:
     handlers: Any = settings.LOGGING["handlers"]
     handlers["console"]["formatter"] = name
     logging.config.dictConfig(settings.LOGGING)
+
+
+def _require_linux() -> None:
+    if sys.platform != "linux":
+        raise CommandError(
+            "Workers need Linux: only its kernel is sure to end their processes. Elsewhere, use the image."
+        )
 
 
 def _require_tables() -> None:

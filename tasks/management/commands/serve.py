@@ -15,7 +15,8 @@ from django.db import DatabaseError
 
 from tasks.conf import config
 from tasks.management.migrating import migrate
-from tasks.management.supervisor import Signals, Supervisor
+from tasks.management.supervisor import Supervisor
+from tasks.worker.stop import StopSignals
 
 API_PATIENCE = timedelta(seconds=10)  # gunicorn cuts off its requests after 5
 MARGIN = timedelta(seconds=15)  # what interrupts and kills after the grace may take
@@ -36,10 +37,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, n: int, host: str, port: int, **options: Any) -> None:
         if n < 0:
             raise CommandError(f"--n is {n}, but must be at least 0.")
-        signals = Signals()
+        signals = StopSignals()
+        signals.install()
         with listen(host, port) as listener:
             bring_up_to_date(signals)
-            if signals.asked:
+            if signals.wanted:
                 return
             if n == 0:
                 become(api_command(listener), keeping=listener)
@@ -68,9 +70,9 @@ def listen(host: str, port: int) -> socket.socket:
         raise CommandError(f"Cannot listen on {host}, port {port}: {reason}. See HOST and PORT.") from error
 
 
-def bring_up_to_date(signals: Signals) -> None:
+def bring_up_to_date(signals: StopSignals) -> None:
     try:
-        migrate(stopping=lambda: signals.asked)
+        migrate(stopping=lambda: signals.wanted)
     except DatabaseError as error:
         raise CommandError(f"The database cannot be used: {' '.join(str(error).split())}") from error
 
