@@ -16,8 +16,13 @@ run: $(RUNTIME)  ## serve the API, the admin and the workers; Ctrl-C stops
 test: $(DEV)  ## run the tests that are not marked slow
 	$(PYTHON) -m pytest -n auto -m "not slow" $(ARGS)
 
-test-all: $(DEV)  ## run every test
+test-all: $(DEV) browser  ## run every test
 	$(PYTHON) -m pytest -n auto $(ARGS)
+
+.PHONY: browser
+browser:  # for the admin's pages; where it cannot be installed, their tests are skipped and say so
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }
 
 lint: $(DEV)  ## check style, types, migrations, scripts and the Dockerfile
 	.venv/bin/ruff check .
