@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 # the types of a VALUES column, for PostgreSQL, which cannot guess them
-UUID_, INT, TEXT, JSON, TIME = "uuid", "bigint", "text", "jsonb", "timestamptz"
+UUID_, INT, TEXT, JSON, JSONB, TIME = "uuid", "bigint", "text", "json", "jsonb", "timestamptz"
 
 
 @cache
@@ -22,7 +22,7 @@ def values(postgres: bool, types: tuple[str, ...], size: int) -> str:
 # fmt: off
 INSERTED = {
     "id": UUID_, "title": TEXT, "handler": TEXT, "args": JSON, "payload": JSON, "owner": TEXT, "queue": TEXT,
-    "priority": INT, "tags": JSON, "run_at": TIME, "expires_at": TIME, "max_attempts": INT,
+    "priority": INT, "tags": JSONB, "run_at": TIME, "expires_at": TIME, "max_attempts": INT,
     "timeout_seconds": "double precision", "created_at": TIME, "ready_at": TIME, "waiting_for": TEXT,
 }
 SETTLED = {
@@ -34,8 +34,8 @@ RECORDED = (
     "traceback",
 )
 CLAIMED = (
-    "id", "fence", "handler", "args", "payload", "attempt", "attempts_before", "max_attempts", "crashes",
-    "releases", "timeout_seconds", "queue", "priority",
+    "id", "fence", "handler", "CAST(args AS text)", "CAST(payload AS text)", "attempt", "attempts_before",
+    "max_attempts", "crashes", "releases", "timeout_seconds", "queue", "priority",
 )
 # fmt: on
 

@@ -4,6 +4,7 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 import tasks.ids
+import tasks.models.exact_json
 
 
 class Migration(migrations.Migration):
@@ -63,9 +64,14 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "args",
-                    models.JSONField(default=list, help_text="Positional arguments, from Django code only."),
+                    tasks.models.exact_json.ExactJsonField(
+                        default=list, help_text="Positional arguments, from Django code only."
+                    ),
                 ),
-                ("payload", models.JSONField(default=dict, help_text="Keyword arguments.")),
+                (
+                    "payload",
+                    tasks.models.exact_json.ExactJsonField(default=dict, help_text="Keyword arguments."),
+                ),
                 ("owner", models.CharField(blank=True, max_length=64)),
                 ("queue", models.CharField(default="default", max_length=64)),
                 (
@@ -130,8 +136,8 @@ class Migration(migrations.Migration):
                 ("attempted_at", models.DateTimeField(help_text="Start of the last attempt.", null=True)),
                 ("started_at", models.DateTimeField(help_text="Start of the first attempt.", null=True)),
                 ("finished_at", models.DateTimeField(null=True)),
-                ("result", models.JSONField(null=True)),
-                ("error", models.JSONField(help_text="The last error.", null=True)),
+                ("result", tasks.models.exact_json.ExactJsonField(null=True)),
+                ("error", tasks.models.exact_json.ExactJsonField(help_text="The last error.", null=True)),
             ],
             options={
                 "db_table": "tasks",

@@ -8,6 +8,7 @@ from django.db import models, router
 from django.db.models import Q
 
 from tasks.ids import new_task_id
+from tasks.models.exact_json import ExactJsonField
 from tasks.states import FINISHED_VALUES, Status, Transition, WaitingFor
 
 
@@ -34,8 +35,8 @@ class Task(models.Model):
     id = models.UUIDField(primary_key=True, default=new_task_id, editable=False)
     title = models.CharField(max_length=1000, blank=True)
     handler = models.CharField(max_length=255, help_text="Its public name, or package.module.function.")
-    args = models.JSONField(default=list, help_text="Positional arguments, from Django code only.")
-    payload = models.JSONField(default=dict, help_text="Keyword arguments.")
+    args = ExactJsonField(default=list, help_text="Positional arguments, from Django code only.")
+    payload = ExactJsonField(default=dict, help_text="Keyword arguments.")
     owner = models.CharField(max_length=64, blank=True)
     queue = models.CharField(max_length=64, default="default")
     priority = models.SmallIntegerField(default=0, help_text="Higher runs sooner, from -100 to 100.")
@@ -65,8 +66,8 @@ class Task(models.Model):
 
     # how it ended
     finished_at = models.DateTimeField(null=True)
-    result = models.JSONField(null=True)
-    error = models.JSONField(null=True, help_text="The last error.")
+    result = ExactJsonField(null=True)
+    error = ExactJsonField(null=True, help_text="The last error.")
 
     objects = TaskQuerySet.as_manager()
 
