@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import logging.config
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ except ImproperlyConfigured as error:
 
 wsgi_app = "taskservice.wsgi:application"
 bind = f"[{_host}]:{_port}" if ":" in _host else f"{_host}:{_port}"
-worker_class = "taskservice.api_worker.ApiWorker"
+worker_class = "tasks.api.server.ApiWorker"
 workers = settings.API_PROCESSES
 threads = settings.API_THREADS
+worker_connections = max(threads + 1, min(1000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100))
 preload_app = False  # a pool of database connections must not be open before a fork
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a heartbeat on a slow disk kills workers
 
@@ -52,4 +54,4 @@ on_reload = on_starting
 
 def when_ready(server: Any) -> None:
     fields = {"url": ", ".join(map(str, server.LISTENERS)), "processes": workers, "threads": threads}
-    logging.getLogger("taskservice.api").info("api.started", extra={"fields": fields})
+    logging.getLogger("tasks.api").info("api.started", extra={"fields": fields})

@@ -67,12 +67,13 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespo
         allowed = ", ".join(context["view"].allowed_methods)
         return problem("method-not-allowed", f"allowed here: {allowed}", headers={"Allow": allowed})
     if isinstance(error, TaskServiceError) and error.code in KINDS:
-        return problem(error.code, str(error), headers=_headers(error), **_members(error))
+        return problem(error.code, str(error), headers=retry_after(error.code), **_members(error))
     return None
 
 
-def _headers(error: TaskServiceError) -> Mapping[str, str]:
-    return {"Retry-After": str(RETRY_AFTER_SECONDS)} if isinstance(error, Unavailable) else {}
+def retry_after(code: str) -> Mapping[str, str]:
+    """The header of a problem that may be over when the same is asked again."""
+    return {"Retry-After": str(RETRY_AFTER_SECONDS)} if code == Unavailable.code else {}
 
 
 @singledispatch
@@ -104,8 +105,8 @@ def is_outage(error: BaseException | None) -> bool:
 def _outage(error: BaseException | None) -> HttpResponse:
     """The reason goes into the log alone: it may name files, hosts and statements."""
     event(logger, logging.WARNING, "api.unavailable", error=type(error).__name__, reason=error)
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return problem("unavailable", "The database does not answer now; try again.", headers=headers)
+    detail = "The database does not answer now; try again."
+    return problem(Unavailable.code, detail, headers=retry_after(Unavailable.code))
 
 
 # -- what Django meets outside of views: handler400 and its kin

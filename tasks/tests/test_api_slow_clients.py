@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +27,12 @@ STALLED = {
     "no-last-chunk": head(Transfer_Encoding="chunked") + b"e\r\n" + TASK + b"\r\n",
     "waits-for-a-word": head(Expect="100-continue", Content_Length=len(TASK)),
     "announces-too-much": head(Content_Length=10**9) + b"x",
+    "length-with-zeros": head(Content_Length="0" * 20 + "100"),
+    "length-with-zeros-for-a-reader": head("GET", "/healthz", Content_Length="0" * 20 + "100"),
+    "chunk-size-with-zeros": head(Transfer_Encoding="chunked") + b"0" * 20 + b"5\r\n",
+    "long-chunk-line": head(Transfer_Encoding="chunked") + b"5;" + b"x" * 2000 + b"\r\n",
+    "long-trailer": head(Transfer_Encoding="chunked") + b"0\r\n" + b"X: y\r\n" * 11_000,
+    "large-form": head(path="/admin/login/", Cookie="csrftoken=" + "x" * 32, Content_Length=300_000),
     "does-not-hang-up": head("GET", "/healthz"),
 }
 
@@ -32,8 +42,8 @@ globals().update(run_path({str(CONFIG)!r}))
 worker_connections = 40
 
 def post_worker_init(worker):
-    from taskservice import api_worker
-    api_worker.ARRIVE_SECONDS = 1.0
+    from tasks.api import server
+    server.ARRIVE_SECONDS = 1.0
 """
 
 
@@ -93,8 +103,55 @@ def test_a_silent_connection_is_closed_without_a_word(hasty: Server) -> None:
         assert rest_of(connection) == b""
 
 
+def test_where_all_connections_are_taken_those_go_that_only_linger(hasty: Server) -> None:
+    with ExitStack() as stack:
+        for _ in range(100):
+            client = stack.enter_context(hasty.socket())
+            client.sendall(STALLED["does-not-hang-up"])
+        assert hasty.ask("POST", "/tasks", TASK)[0] == 201
+
+
+def test_where_all_connections_are_taken_nobody_is_cut_off_that_asks_something(hasty: Server) -> None:
+    def ask(number: int) -> list[int]:
+        with closing(hasty.connect()) as connection:
+            statuses = []
+            for _ in range(5):
+                connection.request("POST", "/tasks", TASK)
+                answer = connection.getresponse()
+                answer.read()
+                statuses.append(answer.status)
+            return statuses
+
+    with ThreadPoolExecutor(70) as pool:  # and 40 connections
+        assert {status for statuses in pool.map(ask, range(70)) for status in statuses} == {201}
+
+
 def test_where_all_connections_are_taken_the_oldest_that_says_nothing_goes(hasty: Server) -> None:
     with ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(hasty.socket())
         assert hasty.ask("POST", "/tasks", TASK)[0] == 201
+
+
+def test_a_server_that_stops_does_not_wait_for_those_who_say_nothing(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with ExitStack() as stack:
+        with api_server(tmp_path_factory.mktemp("stopping")) as server:
+            stack.enter_context(server.socket())
+            server.ask("GET", "/healthz")
+            began = time.monotonic()
+
+        assert time.monotonic() - began < 4  # of the 5 that gunicorn gives to what it serves
+
+
+def test_tls_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "pem").touch()
+    tls = ["--certfile", str(tmp_path / "pem"), "--keyfile", str(tmp_path / "pem")]
+    command = [sys.executable, "-m", "gunicorn", "-c", str(CONFIG), *tls]
+
+    said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    assert said.returncode != 0
+    assert "TLS is not served here" in said.stderr
+    assert "Traceback" not in said.stderr
