@@ -97,7 +97,7 @@ def report_of(outcome: Outcome) -> ErrorReport | None:
         case Cancelled(traceback=traceback):
             return ErrorReport.of(errors.TaskCancelled, "Cancelled while it ran.", traceback)
         case Lapsed():
-            return ErrorReport.of(errors.LeaseLapsed, "Its worker was not heard of for a whole lease.")
+            return ErrorReport.of(errors.LeaseLapsed, "Its worker died, or was silent for a whole lease.")
         case Released(started=True):
             return ErrorReport.of(errors.TaskReleased, "Handed back unfinished by a worker that stopped.")
         case Released() | Succeeded():

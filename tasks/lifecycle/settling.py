@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -89,12 +89,12 @@ def reap(
     now: datetime,
     spared: Collection[UUID] = (),
     dead_workers: Collection[str] = (),
-    begun: Collection[LeaseKey] | None = None,
+    begun_by: Callable[[str], Collection[LeaseKey] | None] = lambda worker_id: None,
 ) -> Settlement:
     """Take back tasks whose lease lapsed, and all that the dead workers held.
 
-    ``spared``: what the caller has in hand itself, and will extend or settle. ``begun``: which
-    leases of the dead workers had begun, when that is known; the others cost no attempt.
+    ``spared``: what the caller has in hand itself, and will extend or settle. ``begun_by``: which
+    leases a worker has begun, when that is known; its others cost no attempt.
     Never waits for rows that somebody else is writing.
     """
     alias = database()
@@ -107,12 +107,12 @@ def reap(
             .defer("args", "payload", "result")  # large, and for a handler alone
             .order_by("lease_expires_at")[:limit]
         )
-        ended = [(_lease_of(task), _end_of(task, dead_workers, begun)) for task in lapsed]
+        ended = [(_lease_of(task), _end_of(task, begun_by(task.worker_id))) for task in lapsed]
         return settle(ended, now=now)
 
 
-def _end_of(task: Task, dead_workers: Collection[str], begun: Collection[LeaseKey] | None) -> Outcome:
-    if begun is None or task.worker_id not in dead_workers or (task.id, task.fence) in begun:
+def _end_of(task: Task, begun: Collection[LeaseKey] | None) -> Outcome:
+    if begun is None or (task.id, task.fence) in begun:
         return Lapsed()
     return Released(started=False)
 

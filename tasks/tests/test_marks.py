@@ -59,16 +59,47 @@ def test_another_fence_is_another_lease(lock: WorkerLock) -> None:
     assert not marks.has(lease._replace(fence=8))
 
 
-def test_the_place_of_one_that_ended_is_given_to_the_next(lock: WorkerLock) -> None:
+def test_the_places_of_those_that_ended_are_given_to_others(lock: WorkerLock) -> None:
     """A worker that recycles its executors for a year must not fill the disk."""
-    first = lock.marks()
+    for _ in range(5):
+        lock.leave(lock.marks())
     size = os.fstat(lock.file).st_size
 
-    for _ in range(10):
-        lock.leave(first)
-        first = lock.marks()
+    for _ in range(20):
+        lock.leave(lock.marks())
 
     assert os.fstat(lock.file).st_size == size
+
+
+def test_what_those_have_begun_that_just_ended_is_still_known(tmp_path: Path) -> None:
+    """Their outcomes may not be written yet, however often all executors are replaced meanwhile."""
+    lock = WorkerLock(str(tmp_path / "tasks.db"), "host:1:one", executors=3)
+    running = [lock.marks() for _ in range(3)]
+    for _ in range(10):  # for long, and all was written
+        lock.leave(running.pop(0))
+        running.append(lock.marks())
+    begun = [a_lease() for _ in running]
+    for marks, lease in zip(running, begun, strict=True):
+        marks.begin(lease)
+
+    for marks in running:
+        lock.leave(marks)
+        lock.marks().begin(a_lease())
+
+    known = lock.begun_by("host:1:one")
+    assert known is not None
+    assert {lease.key for lease in begun} <= known
+
+
+def test_what_a_worker_has_begun_is_known_while_it_lives_and_unknown_elsewhere(
+    lock: WorkerLock, tmp_path: Path
+) -> None:
+    lease = a_lease()
+    lock.marks().begin(lease)
+    other = WorkerLock(str(tmp_path / "tasks.db"), "host:2:two")
+
+    assert other.begun_by("host:1:one") == frozenset([lease.key])
+    assert other.begun_by("elsewhere:1:one") is None
 
 
 def test_after_a_power_cut_nobody_knows_what_had_begun(

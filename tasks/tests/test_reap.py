@@ -90,7 +90,7 @@ def test_what_a_dead_worker_had_not_begun_costs_no_attempt_and_keeps_its_place(m
     tasks = [make_task(queue="dead") for _ in range(2)]
     ran, unbegun = lifecycle.claim(claimant("dead", worker_id="dead"), limit=2, now=timezone.now())
 
-    lifecycle.reap(now=timezone.now(), dead_workers=["dead"], begun=[ran.key])
+    lifecycle.reap(now=timezone.now(), dead_workers=["dead"], begun_by={"dead": [ran.key]}.get)
 
     assert (row_of(ran)["status"], row_of(ran)["attempt"]) == (Status.PENDING, 1)
     assert (row_of(unbegun)["status"], row_of(unbegun)["attempt"]) == (Status.PENDING, 0)

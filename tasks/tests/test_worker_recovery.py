@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
@@ -11,7 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
+import psutil
 import pytest
+from django.db import connection
 
 from tasks import lifecycle
 from tasks.contract import TaskSpec
@@ -218,6 +221,30 @@ def test_a_kill_of_everything_costs_an_attempt_where_one_had_begun_and_only_ther
     assert Attempt.objects.filter(outcome=Attempt.Outcome.LAPSED).count() == len(charged)
     assert Task.objects.filter(attempt=1, releases=0).count() == 3_000 - len(charged)
     assert not Task.objects.filter(started_at=None).exists()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="marks are kept beside an SQLite file")
+def test_of_a_worker_that_froze_an_attempt_is_charged_only_where_one_had_begun(
+    run_workers: RunWorkers, tmp_path: Path
+) -> None:
+    ran = tmp_path / "ran"
+    lifecycle.enqueue([TaskSpec(handler="fault.record", payload={"path": str(ran)})] * 3_000)
+    frozen = run_workers("--n", "3")
+    wait_until(lambda: len(lines(ran)) > 500, "they run")
+    with open(f"{connection.settings_dict['NAME']}-gate") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)  # while it froze in a commit, nobody could write
+        for process in [psutil.Process(frozen.pid), *frozen.children()]:
+            process.suspend()
+    held = set(Task.objects.filter(status=Status.PROCESSING).values_list("pk", flat=True))
+    begun = {UUID(task_id) for word, task_id, *_ in lines(ran) if word == "start"}
+
+    run_workers("--n", "3")
+    wait_all_finished()
+
+    charged = set(Task.objects.filter(attempt=2).values_list("pk", flat=True))
+    assert held - begun, "none lay ready behind others"
+    assert charged >= held & begun
+    assert len(charged - begun) <= 3
 
 
 @pytest.mark.parametrize("who", ["dispatcher", "everything"])

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from tasks.models import Task, Worker
 from tasks.models.task import database
 from tasks.sqlite.base import DatabaseWrapper
 from tasks.states import Status
-from tasks.worker.lock import Begun, WorkerLock
+from tasks.worker.lock import WorkerLock
 
 REAPED_AT_ONCE = 100
 SOON = timedelta(seconds=0.05)  # when a duty did all it may at once, and there is more
@@ -85,25 +85,28 @@ class Duties:
         if self._lock is not None:
             self._lock.for_each_dead(partial(self._bury, spared, written))
         while self._lapsed(spared):
-            reaped = lifecycle.reap(now=self._now(), spared=spared, limit=REAPED_AT_ONCE).written
+            reaped = self._reap(spared)
             written += reaped
             if len(reaped) < REAPED_AT_ONCE:  # the rest is somebody else's at this moment
                 break
         return Settlement(written)
+
+    def _reap(self, spared: Collection[UUID], *dead_workers: str) -> Sequence[Ended]:
+        begun_by = cache(self._lock.begun_by) if self._lock is not None else lambda _: None
+        return lifecycle.reap(
+            now=self._now(), spared=spared, dead_workers=dead_workers, begun_by=begun_by, limit=REAPED_AT_ONCE
+        ).written
 
     def _lapsed(self, spared: Collection[UUID]) -> bool:
         """A plain read: where nothing lapsed there is no transaction."""
         held = Task.objects.using(self._alias).filter(status=Status.PROCESSING)
         return held.filter(lease_expires_at__lte=self._now()).exclude(pk__in=spared).exists()
 
-    def _bury(self, spared: Collection[UUID], written: list[Ended], worker_id: str, begun: Begun) -> bool:
+    def _bury(self, spared: Collection[UUID], written: list[Ended], worker_id: str) -> bool:
         """Reap all that a dead worker held; True when nothing is left of it."""
         held = Task.objects.using(self._alias).filter(worker_id=worker_id, status=Status.PROCESSING)
         while held.exists():  # all of it now: later it might be taken for lapsed, begun or not
-            now, dead = self._now(), [worker_id]
-            reaped = lifecycle.reap(
-                now=now, spared=spared, dead_workers=dead, begun=begun, limit=REAPED_AT_ONCE
-            ).written
+            reaped = self._reap(spared, worker_id)
             if not reaped:
                 return False
             written += reaped

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import glob
 import os
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -16,7 +17,7 @@ from tasks.contract import LeaseKey
 from tasks.worker.marks import Marks, begun_in, open_marks
 
 Begun = frozenset[LeaseKey] | None  # None: nobody knows
-Bury = Callable[[str, Begun], bool]  # the worker's id, what had begun; True: nothing is left of it
+Bury = Callable[[str], bool]  # the worker's id; True: nothing is left of it
 
 
 class WorkerLock:
@@ -26,11 +27,12 @@ class WorkerLock:
     had in hand was not.
     """
 
-    def __init__(self, database_path: str, worker_id: str) -> None:
+    def __init__(self, database_path: str, worker_id: str, *, executors: int = 1) -> None:
         """Raises ImproperlyConfigured where no file can be made."""
         self._prefix = f"{database_path}-worker-"
         self._free_places = count()
-        self._left_places: list[int] = []
+        self._left_places: deque[int] = deque()
+        self._kept_places = executors
         self.path = self._prefix + worker_id
         try:
             self.file = _locked(self.path)
@@ -50,7 +52,7 @@ class WorkerLock:
 
     def marks(self) -> Marks:
         """A place in the file, for a new executor. Raises OSError when the disk has no room."""
-        place = self._left_places.pop() if self._left_places else next(self._free_places)
+        place = next(self._free_places) if self._all_are_kept else self._left_places.popleft()
         marks = Marks(self.file, place)
         try:
             marks.reserve()
@@ -60,8 +62,27 @@ class WorkerLock:
         return marks
 
     def leave(self, marks: Marks) -> None:
-        """Its executor has ended: another may have the place, what stands there stays true."""
+        """Its executor has ended: another may have the place, but not at once.
+
+        What stands there counts until the next commit, and until then no more than all executors
+        can be replaced, as there is nothing new for them to run.
+        """
         self._left_places.append(marks.place)
+
+    @property
+    def _all_are_kept(self) -> bool:
+        return len(self._left_places) <= self._kept_places
+
+    def begun_by(self, worker_id: str) -> Begun:
+        """The leases that a worker of this host has begun, dead or alive; None: nobody knows."""
+        try:
+            file = os.open(self._prefix + worker_id, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # it is gone, or another host's
+            return None
+        try:
+            return begun_in(file)
+        finally:
+            os.close(file)
 
     def for_each_dead(self, bury: Bury) -> None:
         """``bury`` each worker whose lock is free."""
@@ -81,12 +102,12 @@ def _locked(path: str) -> int:
         os.close(file)
 
 
-def _if_free(path: str, act: Callable[[Begun], bool]) -> None:
+def _if_free(path: str, act: Callable[[], bool]) -> None:
     with suppress(FileNotFoundError, PermissionError):  # somebody else was faster; another user's
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if act(begun_in(file)):
+            if act():
                 os.unlink(path)
         except BlockingIOError:  # it lives
             pass

@@ -17,7 +17,7 @@ FENCE_BYTES = 8
 MARK_BYTES = 16 + FENCE_BYTES  # a task's id, and the fence
 KEPT = 1024  # marks of one executor: far more than it can begin between two commits of its dispatcher
 PLACE_BYTES = KEPT * MARK_BYTES
-NOTHING = bytes(MARK_BYTES)
+UNUSED = bytes(MARK_BYTES)
 
 
 def open_marks(file: int) -> None:
@@ -65,7 +65,7 @@ def _keys(data: bytes) -> frozenset[LeaseKey]:
     return frozenset(
         (UUID(bytes=mark[:-FENCE_BYTES]), int.from_bytes(mark[-FENCE_BYTES:]))
         for mark in marks
-        if mark != NOTHING
+        if mark != UNUSED
     )
 
 

@@ -50,7 +50,7 @@ def run(config: Config, *, executors: int, queues: Sequence[str] | None) -> int:
     )
     setproctitle(f"taskservice: dispatcher {claimant.worker_id}")
     path = database_path()
-    lock = WorkerLock(path, claimant.worker_id) if path else None
+    lock = WorkerLock(path, claimant.worker_id, executors=executors) if path else None
     ledger, report = Ledger(claimant), Report()
     dispatcher = _dispatcher(config, executors, ledger, report, lock, signals)
     _tell_start(claimant, executors)
