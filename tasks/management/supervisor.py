@@ -14,7 +14,7 @@ from datetime import timedelta
 from functools import partial
 
 from tasks.logs import event
-from tasks.worker import orphans
+from tasks.worker import parent
 from tasks.worker.stop import StopSignals
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Supervisor:
             command,
             pass_fds=fds,
             start_new_session=True,
-            preexec_fn=partial(orphans.end_with_parent, signal.SIGTERM, parent_pid=os.getpid()),
+            preexec_fn=partial(parent.end_with_it, signal.SIGTERM, parent_pid=os.getpid()),
         )
         self.children.append(Child(name, process, patience))
 

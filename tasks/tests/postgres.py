@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from tasks.worker import orphans
+from tasks.worker import parent
 
 READY_SECONDS = 60.0
 OPTIONS = {
@@ -59,7 +59,7 @@ class Postgres:
             cwd=self.folder,
             user=_user(),
             start_new_session=True,
-            preexec_fn=partial(orphans.when_parent_dies, signal.SIGQUIT),
+            preexec_fn=partial(parent.at_its_end, signal.SIGQUIT),
         )
         deadline = time.monotonic() + READY_SECONDS
         while not self._answers():

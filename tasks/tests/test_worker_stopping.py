@@ -239,3 +239,18 @@ def test_five_stops_in_a_row_lose_nothing_and_run_nothing_twice(
         assert len(seen) == len(wanted)
         assert set(seen) == wanted
     assert not Task.objects.exclude(status=Status.COMPLETED, attempt=1, releases=0).exists()
+
+
+def test_a_terminal_that_closes_asks_for_an_end_with_grace(run_workers: RunWorkers, tmp_path: Path) -> None:
+    """SIGHUP goes to all that were started from it, executors and forkserver included."""
+    task_id = until(tmp_path)
+    worker = run_workers("--n", "1")
+    runner_of(tmp_path / "ran")
+    for process in [*worker.children(), psutil.Process(worker.pid)]:
+        process.send_signal(signal.SIGHUP)
+    worker.wait_event("worker.stopping")
+    (tmp_path / "go").touch()
+
+    assert_clean_end(worker, within=10)
+    task = Task.objects.get(pk=task_id)
+    assert (task.status, task.attempt, task.releases) == (Status.COMPLETED, 1, 0)

@@ -8,9 +8,9 @@ import signal
 from contextlib import suppress
 from typing import Any
 
-from tasks.worker import orphans
+from tasks.worker import parent
+from tasks.worker.stop import STOPS
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)  # these mean the dispatcher
 OOM_SCORE = 500  # the kernel shall take the task, not the dispatcher
 LAST_STANDARD_FILE = 2
 
@@ -25,7 +25,7 @@ def die_with_the_dispatcher() -> None:
     if forkserver._forkserver_alive_fd is not None:
         os.close(forkserver._forkserver_alive_fd)
         forkserver._forkserver_alive_fd = None
-    orphans.end_with_parent(signal.SIGKILL, parent_pid=os.getppid())
+    parent.end_with_it(signal.SIGKILL, parent_pid=os.getppid())
 
 
 def stand_alone() -> None:

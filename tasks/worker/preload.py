@@ -8,11 +8,12 @@ import os
 import signal
 from contextlib import suppress
 
-from tasks.worker import orphans
+from tasks.worker import parent
+from tasks.worker.stop import STOPS
 
-orphans.when_parent_dies(signal.SIGKILL)  # as long as it loads it hears nothing, and a user's module may hang
+parent.at_its_end(signal.SIGKILL)  # as long as it loads it hears nothing, and a user's module may hang
 
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):  # these mean the dispatcher, which ends us
+for number in STOPS:  # these mean the dispatcher, which ends us
     signal.signal(number, signal.SIG_IGN)
 
 import django  # noqa: E402 - it takes a while, and a signal may come
@@ -34,6 +35,6 @@ def end_executors() -> None:
 
 
 atexit.register(end_executors)
-orphans.when_parent_dies(orphans.NOTHING)  # from here on it hears of its dispatcher's end by itself
+parent.at_its_end(parent.NO_SIGNAL)  # from here on it hears of its dispatcher's end by itself
 gc.collect()
 gc.freeze()  # what is here stays: no collection touches it, so that its pages stay shared

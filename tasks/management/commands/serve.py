@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from argparse import ArgumentTypeError
@@ -16,7 +17,7 @@ from django.db import DatabaseError
 from tasks.conf import config
 from tasks.management.migrating import migrate
 from tasks.management.supervisor import Supervisor
-from tasks.worker.stop import StopSignals
+from tasks.worker.stop import STOPS, StopSignals
 
 API_PATIENCE = timedelta(seconds=10)  # gunicorn cuts off its requests after 5
 MARGIN = timedelta(seconds=15)  # what interrupts and kills after the grace may take
@@ -44,7 +45,7 @@ class Command(BaseCommand):
             if signals.wanted:
                 return
             if n == 0:
-                become(api_command(listener), keeping=listener)
+                become(api_command(listener), keeping=listener, signals=signals)
             supervisor = Supervisor(signals)
             supervisor.start("api", api_command(listener), patience=API_PATIENCE, fds=[listener.fileno()])
             url = url_of(listener)
@@ -77,9 +78,14 @@ def bring_up_to_date(signals: StopSignals) -> None:
         raise CommandError(f"The database cannot be used: {' '.join(str(error).split())}") from error
 
 
-def become(command: list[str], *, keeping: socket.socket) -> NoReturn:
+def become(command: list[str], *, keeping: socket.socket, signals: StopSignals) -> NoReturn:
     """There is nothing to supervise: this process turns into the command."""
     keeping.set_inheritable(True)
+    for number in STOPS:  # from here on a signal ends it
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if signals.wanted:
+        sys.exit(0)
     os.execv(command[0], command)  # noqa: S606 - the command is ours
 
 
