@@ -8,6 +8,7 @@ from functools import partial
 
 from django.db import connections, transaction
 
+from tasks import postgres
 from tasks.sqlite.base import DatabaseWrapper
 
 BELL = "-bell"  # a FIFO beside the SQLite file
@@ -21,8 +22,11 @@ def ring_on_commit(alias: str) -> None:
 def ring(alias: str) -> None:
     """Never waits and never fails: a dispatcher that misses it looks by itself a moment later."""
     connection = connections[alias]
-    if isinstance(connection, DatabaseWrapper) and connection.path:
-        _ring_fifo(connection.path + BELL)
+    if isinstance(connection, DatabaseWrapper):
+        if connection.path:
+            _ring_fifo(connection.path + BELL)
+    elif postgres.is_postgres(alias):
+        postgres.ring(alias)
 
 
 def _ring_fifo(path: str) -> None:

@@ -23,6 +23,8 @@ class Config:
     max_payload_bytes: int = 256 * 1024  # args and payload together, as JSON
     max_result_bytes: int = 256 * 1024
     recycle_after_tasks: int = 10_000  # an executor is replaced after so many tasks; 0: never
+    pooler: bool = False  # PostgreSQL is reached through PgBouncer in transaction mode
+    listen_url: str = ""  # where to hear PostgreSQL's NOTIFY, if not there
     recycle_above_mb: int = 512  # or when it holds so much more memory than at its start; 0: never
 
     def __post_init__(self) -> None:

@@ -29,6 +29,8 @@ TASKSERVICE = {
     "max_attempts": env.integer("TASKSERVICE_MAX_ATTEMPTS", 5, least=1, most=1000),
     "workers": env.integer("TASKSERVICE_WORKERS", 3, least=1, most=256),
     "default_handler": env.text("TASKSERVICE_DEFAULT_HANDLER", "demo.sleep"),
+    "pooler": env.boolean("TASKSERVICE_POOLER", default=False),
+    "listen_url": env.text("TASKSERVICE_LISTEN_URL"),
     "recycle_after_tasks": env.integer("TASKSERVICE_RECYCLE_TASKS", 10_000, least=0, most=1_000_000_000),
     "recycle_above_mb": env.integer("TASKSERVICE_RECYCLE_MB", 512, least=0),
 }
@@ -48,6 +50,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "tasks.ops.heads.without_bodies",
     "django.middleware.security.SecurityMiddleware",
     "tasks.ops.health.probes",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",

@@ -20,11 +20,11 @@ from tasks.worker.hands import KILL_AFTER, Hands
 from tasks.worker.ledger import Ledger, Turned, Wish
 from tasks.worker.report import Report
 from tasks.worker.stop import StopSignals
-from tasks.worker.wakeup import Bell
+from tasks.worker.wakeup import Rings
 
 logger = logging.getLogger("tasks.dispatcher")
 
-POLL_SECONDS = 1.0  # the longest sleep: should a bell be missed, this is how late it is noticed
+POLL_SECONDS = 1.0  # the longest sleep, where there is no bell
 LOOK_AFTER_EXECUTORS_SECONDS = 1.0  # how often their memory and age are looked at
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0)  # after a turn that the database refused, one after the other
 RETRY_DUTY_SECONDS = 2.0  # after one that failed; longer than those, so that turns go on meanwhile
@@ -50,7 +50,7 @@ class Dispatcher:
         crew: Crew,
         ledger: Ledger,
         duties: Sequence[Duty],
-        bell: Bell | None,
+        bell: Rings | None,
         signals: StopSignals,
         report: Report,
     ) -> None:
@@ -183,7 +183,8 @@ class Dispatcher:
         self._look = False
         if wish.idle + wish.ahead:
             self._want = False
-        self._look_at = time.monotonic() + POLL_SECONDS
+        poll_seconds = POLL_SECONDS if self._bell is None else self._bell.poll_seconds
+        self._look_at = time.monotonic() + poll_seconds
         self._ledger.submit(partial(turn, wish), partial(self._after_turn, wish))
 
     def _hear_ledger(self) -> None:
@@ -268,7 +269,8 @@ class Dispatcher:
         if (self._signals.wanted or self._crew.hopeless) and self._stop_since is None:
             self._stop_since = now
             running, grace = len(self._hands.leases()), self._plan.grace.total_seconds()
-            event(logger, logging.INFO, "worker.stopping", in_hand=running, grace=grace)
+            why = self._signals.first.name if self._signals.first else None
+            event(logger, logging.INFO, "worker.stopping", signal=why, in_hand=running, grace=grace)
             self._hands.recall_all()
         if self._stop_since is None:
             return

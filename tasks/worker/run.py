@@ -8,11 +8,13 @@ import selectors
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from django.db import connections
 from setproctitle import setproctitle
 
-from tasks import bell, ids, lifecycle, registry
+from tasks import bell, ids, lifecycle, postgres, registry
 from tasks.conf import Config
 from tasks.contract import Claimant
 from tasks.logs import event
@@ -28,7 +30,7 @@ from tasks.worker.lock import WorkerLock
 from tasks.worker.pool import Pool
 from tasks.worker.report import Report
 from tasks.worker.stop import StopSignals
-from tasks.worker.wakeup import Bell
+from tasks.worker.wakeup import Bell, Rings
 
 logger = logging.getLogger("tasks.dispatcher")
 
@@ -42,6 +44,8 @@ def run(config: Config, *, executors: int, queues: Sequence[str] | None) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     signals = StopSignals()
     signals.install()
+    if postgres.is_postgres(database()):
+        postgres.limit_waits(database(), pooler=config.pooler)
     claimant = Claimant(
         worker_id=ids.new_worker_id(),
         handlers=registry.known(),
@@ -85,7 +89,7 @@ def _dispatcher(
         crew=Crew(pool, selector, recycle_above_mb=config.recycle_above_mb),
         ledger=ledger,
         duties=Duties(ledger.claimant, _presence(ledger.claimant, executors), lock).table(),
-        bell=_bell(database_path()),
+        bell=_bell(config),
         signals=signals,
         report=report,
     )
@@ -120,14 +124,29 @@ def database_path() -> str:
     return connection.path if isinstance(connection, DatabaseWrapper) else ""
 
 
-def _bell(path: str) -> Bell | None:
-    if not path:
-        return None
+def _bell(config: Config) -> Rings | None:
+    if postgres.is_postgres(database()):
+        from tasks.worker.listener import Listener  # its driver costs memory, for nothing on SQLite
+
+        return Listener(partial(_listening, config.listen_url))
+    path = database_path()
     try:
-        return Bell(path + bell.BELL)
+        return Bell(path + bell.BELL) if path else None
     except OSError as error:  # a file system without FIFOs: the ledger looks by itself
         event(logger, logging.WARNING, "bell.missing", error=str(error))
         return None
+
+
+def _listening(url: str) -> Any:
+    """A connection of its own, which no pool and no transaction has a say in."""
+    if url:
+        import psycopg
+
+        limits: dict[str, Any] = postgres.LIMITS
+        return psycopg.connect(url, autocommit=True, **limits)
+    connection = connections.create_connection(database())
+    connection.ensure_connection()
+    return connection.connection
 
 
 def _presence(claimant: Claimant, executors: int) -> Worker:

@@ -25,7 +25,8 @@ class StopSignals:
     def __init__(self) -> None:
         self.wanted = False  # stop, with grace
         self.at_once = False  # without
-        self._first = 0.0
+        self.first: signal.Signals | None = None
+        self._first_at = 0.0
         self._awake, self._alarm = socket.socketpair()
         self._awake.setblocking(False)
         self._alarm.setblocking(False)
@@ -39,10 +40,10 @@ class StopSignals:
 
     def _count(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if number == signal.SIGQUIT or (self.wanted and now - self._first > SAME_SECONDS):
+        if number == signal.SIGQUIT or (self.wanted and now - self._first_at > SAME_SECONDS):
             self.at_once = True
         if not self.wanted:
-            self._first = now
+            self._first_at, self.first = now, signal.Signals(number)
         self.wanted = True
 
     def wait(self, seconds: float | None = None) -> None:

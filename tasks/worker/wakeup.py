@@ -1,14 +1,27 @@
-"""Who rings: the FIFO beside an SQLite file."""
+"""Who rings: what a bell is, and the one that is a FIFO beside an SQLite file."""
 
 from __future__ import annotations
 
 import os
 import stat
 from contextlib import suppress
+from typing import Protocol
+
+
+class Rings(Protocol):
+    """Readable when somebody has committed something that a worker waits for; see ``tasks.bell``."""
+
+    poll_seconds: float  # the longest that it is waited for
+
+    def fileno(self) -> int: ...
+
+    def drain(self) -> None: ...
 
 
 class Bell:
-    """Readable when somebody has committed something that a worker waits for; see ``tasks.bell``."""
+    """A FIFO beside an SQLite file."""
+
+    poll_seconds = 1.0
 
     def __init__(self, path: str) -> None:
         """Raises OSError when there can be no FIFO at this path."""

@@ -1,0 +1,51 @@
+"""What only PostgreSQL needs: an end to every wait, and a bell that rings on other machines."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+from django.db import Error, connections
+
+CHANNEL = "tasks_bell"
+RING_EVERY_SECONDS = 0.01  # of one process: a commit costs more than it saves when each of many rings
+LIMITS = {
+    "connect_timeout": 3,
+    "keepalives_idle": 5,  # seconds
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 5_000,  # milliseconds, as below
+}
+TIMEOUTS = "-c statement_timeout=10000 -c idle_in_transaction_session_timeout=30000"
+
+_rang_at: dict[str, float] = {}  # monotonic, for each alias
+
+
+def is_postgres(alias: str) -> bool:
+    return connections[alias].vendor == "postgresql"
+
+
+def limit_waits(alias: str, *, pooler: bool) -> None:
+    """Of all connections that this process will open; what the settings say already stays.
+
+    Not for executors: how long a handler's query may take is its own affair. ``pooler``: PgBouncer
+    refuses timeouts with the connection; there they belong to the role.
+    """
+    given = connections[alias].settings_dict["OPTIONS"]
+    wanted: dict[str, Any] = {**LIMITS} if pooler else {**LIMITS, "options": TIMEOUTS}
+    given.update({**wanted, **given})
+
+
+def ring(alias: str) -> None:
+    """After a commit, not with it: inside, it would halve what many writers commit.
+
+    Whoever listens looks twice, so that what is left out here is not missed.
+    """
+    now = time.monotonic()
+    if now - _rang_at.get(alias, -1.0) < RING_EVERY_SECONDS:
+        return
+    _rang_at[alias] = now
+    # a listener that misses it looks by itself a moment later
+    with suppress(Error), connections[alias].cursor() as cursor:
+        cursor.execute(f"NOTIFY {CHANNEL}")

@@ -1,0 +1,110 @@
+"""The bell of PostgreSQL: heard at once, missed for no longer than the server is gone."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from tasks import postgres as rules
+from tasks.tests.postgres import Postgres, postgres
+from tasks.tests.workers import wait_until
+from tasks.worker import listener as module
+from tasks.worker.listener import Listener
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture
+def listener(server: Postgres) -> Iterator[Listener]:
+    made = Listener(lambda: psycopg.connect(server.url(), autocommit=True))
+    wait_until(lambda: rings(made), "it listens, and says so in case somebody rang before")
+    quiet(made)
+    yield made
+    made.close()
+
+
+def rings(listener: Listener, *, within: float = 0.0) -> bool:
+    return bool(select.select([listener], [], [], within)[0])
+
+
+def quiet(listener: Listener) -> None:
+    while rings(listener, within=3 * module.AGAIN_SECONDS):
+        listener.drain()
+
+
+def notify(server: Postgres) -> None:
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(f"NOTIFY {rules.CHANNEL}")
+
+
+def test_it_hears_who_rings(server: Postgres, listener: Listener) -> None:
+    assert not rings(listener)
+
+    notify(server)
+
+    assert rings(listener, within=10)
+    assert listener.poll_seconds == module.POLL_SECONDS
+
+
+def test_it_rings_once_more_for_those_who_left_it_out(server: Postgres, listener: Listener) -> None:
+    """A writer does not ring again within 10 ms; what it commits then must not wait for the next second."""
+    notify(server)
+    assert rings(listener, within=10)
+    listener.drain()
+
+    assert rings(listener, within=10)
+    quiet(listener)
+    assert not rings(listener, within=0.2)
+
+
+def test_after_a_restart_of_the_server_it_hears_again(server: Postgres, listener: Listener) -> None:
+    server.stop()
+    wait_until(lambda: listener.poll_seconds == module.DEAF_POLL_SECONDS, "it knows")
+    server.start()
+    wait_until(lambda: listener.poll_seconds == module.POLL_SECONDS, "it listens again")
+    assert rings(listener), "somebody may have rung meanwhile"
+    quiet(listener)
+
+    notify(server)
+
+    assert rings(listener, within=10)
+
+
+def test_what_is_swallowed_on_the_way_is_noticed_and_made_up_for(
+    server: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by PgBouncer in transaction mode: LISTEN is taken, and nothing is delivered."""
+
+    class Swallowing(psycopg.Connection[tuple[object, ...]]):
+        def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+            return super().execute("SELECT 1" if str(query).startswith("LISTEN") else query)
+
+    deaf = Listener(lambda: Swallowing.connect(server.url(), autocommit=True))
+    wait_until(lambda: deaf.poll_seconds == module.DEAF_POLL_SECONDS, "it has noticed")
+
+    [line] = [record for record in caplog.records if record.getMessage() == "bell.deaf"]
+    assert "TASKSERVICE_LISTEN_URL" in str(line.__dict__["fields"])
+    deaf.close()
+
+
+def test_a_server_that_is_away_costs_no_busy_loop(server: Postgres) -> None:
+    tries: list[float] = []
+
+    def connect() -> psycopg.Connection[tuple[object, ...]]:
+        tries.append(time.monotonic())
+        raise psycopg.OperationalError("away")
+
+    lonely = Listener(connect)
+    wait_until(lambda: len(tries) >= 3, "it tries again")
+    lonely.close()
+
+    assert tries[2] - tries[0] > sum(module.RECONNECT_SECONDS[:2]) / 2
