@@ -72,7 +72,11 @@ def _check_default(known: tuple[str, ...]) -> list[CheckMessage]:
         return []
     others = sorted({registry.find(name).handler for name in known})
     return [
-        Error(f"No handler is called {wanted!r}.", hint=f"Known are: {', '.join(others)}.", id="tasks.E003")
+        Error(
+            f"No handler is called {wanted!r}, as TASKSERVICE_DEFAULT_HANDLER says.",
+            hint=f"Known are: {', '.join(others)}.",
+            id="tasks.E003",
+        )
     ]
 
 

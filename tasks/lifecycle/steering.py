@@ -56,7 +56,7 @@ def _cancel_page(ids: Iterable[UUID], answer: Cancellation) -> None:
     answer.finished.update((pk, status) for pk, status in status_of.items() if status in FINISHED)
 
 
-_BY_HAND = ErrorReport.of(TaskCancelled, "Cancelled before it ran.")
+_BY_HAND = ErrorReport.of(TaskCancelled, "Cancelled while it was pending.")
 
 
 def retry(ids: Sequence[UUID]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from django.core.management import call_command
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 
@@ -30,6 +30,14 @@ def migrate(*, stopping: Callable[[], bool]) -> None:
             call_command("migrate", verbosity=0, interactive=False, skip_checks=True)
     finally:
         connections.close_all()
+
+
+def unusable(error: DatabaseError) -> str:
+    """A sentence that names the database, without a password."""
+    given = connections[DEFAULT_DB_ALIAS].settings_dict
+    name = f"{given['NAME']} on {given['HOST']}" if given.get("HOST") else given["NAME"]
+    reason = "; ".join(filter(None, map(str.strip, str(error).splitlines()))).rstrip(".")
+    return f"The database {name} cannot be used (see DATABASE_URL, DB_PATH): {reason}."
 
 
 def _missing(connection: BaseDatabaseWrapper) -> bool:

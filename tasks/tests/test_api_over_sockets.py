@@ -53,6 +53,18 @@ def test_head_sends_the_length_and_no_body(server: Server) -> None:
     assert body == b""
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/tasks", "/nope", "/admin/login/"])
+def test_heads_leave_the_log_alone(server: Server, path: str) -> None:
+    """Load balancers and monitors ask like that, all day."""
+    before = server.log.read_text()
+
+    get, head_ = (server.send(head(method, path)) for method in ("GET", "HEAD"))
+
+    assert server.log.read_text() == before
+    assert head_.partition(b"\r\n\r\n")[2] == b""
+    assert head_.split(b"\r\n")[0] == get.split(b"\r\n")[0]
+
+
 def test_many_clients_at_once_get_a_task_each(server: Server) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: server.ask("POST", "/tasks", TASK), range(80)))

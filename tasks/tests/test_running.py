@@ -426,3 +426,41 @@ def test_an_exception_that_cannot_be_read_is_reported_all_the_same(kind: type[Ex
     assert report.type.endswith(kind.__name__)
     assert report.message
     assert "raise kind" in report.traceback
+
+
+# -- arguments that do not fit
+
+
+def greet(name: str) -> str:
+    return len(name) and name  # type: ignore[return-value]
+
+
+async def greet_later(name: str) -> str:
+    return greet(name)
+
+
+def outcome_of(func: Any, payload: dict[str, Any]) -> Any:
+    try:
+        return running.call(func, [], payload, lambda loop, task: None)
+    except BaseException as error:
+        return running.failure(error, LEASE, None)
+
+
+@pytest.mark.parametrize("func", [greet, greet_later])
+@pytest.mark.parametrize("payload", [{}, {"nam": "Ada"}, {"name": "Ada", "more": 1}])
+def test_what_cannot_be_called_with_its_arguments_is_not_tried_again(
+    func: Any, payload: dict[str, Any]
+) -> None:
+    outcome = outcome_of(func, payload)
+
+    assert isinstance(outcome, Failed)
+    assert not outcome.retryable
+    assert "argument" in outcome.error.message
+
+
+@pytest.mark.parametrize("func", [greet, greet_later])
+def test_a_type_error_of_the_handler_itself_is_an_error_like_any_other(func: Any) -> None:
+    outcome = outcome_of(func, {"name": 1})
+
+    assert isinstance(outcome, Failed)
+    assert outcome.retryable

@@ -195,13 +195,23 @@ def test_a_port_in_use_is_one_sentence(serve: Serve) -> None:
     )
 
 
+def test_handlers_that_cannot_be_loaded_are_told_before_anything_is_up(serve: Serve, tmp_path: Path) -> None:
+    service = serve(wait=False, TASKSERVICE_DEFAULT_HANDLER="demo.slep")
+    said, complaint = service.process.communicate(timeout=30)
+
+    assert service.process.returncode == 1
+    assert "No handler is called 'demo.slep', as TASKSERVICE_DEFAULT_HANDLER says." in complaint
+    assert "Task service on" not in said
+
+
 def test_a_database_that_cannot_be_used_is_one_sentence(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "tasks.db").write_text("this is no database, but long enough to be read as one" * 100)
     service = serve(wait=False)
     complaint = service.process.communicate(timeout=30)[1]
 
     assert service.process.returncode == 1
-    assert complaint == "CommandError: The database cannot be used: file is not a database\n"
+    assert complaint.startswith("CommandError: The database /")
+    assert complaint.endswith(" cannot be used (see DATABASE_URL, DB_PATH): file is not a database.\n")
 
 
 def test_without_workers_the_process_turns_into_the_api(serve: Serve) -> None:

@@ -39,6 +39,7 @@ def test_the_first_signal_asks_for_an_end_with_grace(signals: StopSignals, numbe
 
     assert signals.wanted
     assert not signals.at_once
+    assert signals.first == number
 
 
 def test_sigquit_asks_for_an_end_at_once(signals: StopSignals) -> None:

@@ -101,6 +101,8 @@ def failure(error: BaseException, lease: Lease, interrupt: Interrupt | None) -> 
     if interrupt is not None:
         return interrupt.outcome(lease, report.traceback)
     match error:
+        case TypeError() if _never_began(error):  # with these arguments it cannot be called
+            return Failed(report, retryable=False)
         case Retry(in_=wait):
             return Failed(report, retry_in=wait)
         case GiveUp():
@@ -113,6 +115,12 @@ def report_of(error: BaseException) -> ErrorReport:
     """Type, message and the last frames, whatever the exception does when it is asked."""
     kind = type(error)
     return ErrorReport.bounded(f"{kind.__module__}.{kind.__qualname__}", _text_of(error), _traceback(error))
+
+
+def _never_began(error: BaseException) -> bool:
+    """Whether it was raised by the call itself, and by nothing inside of the handler."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and frames[-1][0].f_globals.get("__name__") == __name__
 
 
 def _text_of(error: BaseException) -> str:

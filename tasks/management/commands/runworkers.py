@@ -14,6 +14,7 @@ from django.db import DatabaseError
 
 from tasks.conf import config
 from tasks.limits import is_queue_name
+from tasks.management.migrating import unusable
 from tasks.models import Worker
 
 
@@ -83,5 +84,4 @@ def _require_tables() -> None:
     try:
         Worker.objects.exists()
     except DatabaseError as error:
-        message = f"The database cannot be used: {error}. Has `manage.py migrate` been run?"
-        raise CommandError(message) from error
+        raise CommandError(f"{unusable(error)} Has `manage.py migrate` been run?") from error

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from tasks.conf import config
-from tasks.management.migrating import migrate
+from tasks.management.migrating import migrate, unusable
 from tasks.management.supervisor import Supervisor
 from tasks.worker.stop import STOPS, StopSignals
 
@@ -38,6 +38,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, n: int, host: str, port: int, **options: Any) -> None:
         if n < 0:
             raise CommandError(f"--n is {n}, but must be at least 0.")
+        self.check(tags=["tasks"])  # before anybody is told that it is up
         signals = StopSignals()
         signals.install()
         with listen(host, port) as listener:
@@ -75,7 +76,7 @@ def bring_up_to_date(signals: StopSignals) -> None:
     try:
         migrate(stopping=lambda: signals.wanted)
     except DatabaseError as error:
-        raise CommandError(f"The database cannot be used: {' '.join(str(error).split())}") from error
+        raise CommandError(unusable(error)) from error
 
 
 def become(command: list[str], *, keeping: socket.socket, signals: StopSignals) -> NoReturn:
