@@ -22,7 +22,7 @@ from tasks.states import Status, WaitingFor
 from tasks.tests.rows import LEASE_FOR, LeasedTask, MakeTask, Steal, claimant
 from tasks.worker import duties as module
 from tasks.worker.duties import Duties, Duty
-from tasks.worker.lock import WorkerLock
+from tasks.worker.lock import WorkerLock, place_of_locks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -188,7 +188,7 @@ def test_what_the_worker_has_in_hand_itself_is_never_taken(duties: Duties, lease
 
 @pytest.fixture
 def lock() -> Iterator[WorkerLock]:
-    made = WorkerLock(_path(), claimant().worker_id)
+    made = WorkerLock(place_of_locks(database()), claimant().worker_id)
     yield made
     made.remove()
     made.close()
@@ -203,7 +203,7 @@ def _path() -> str:
 
 def dead_worker(name: str = "host:9:dead") -> str:
     """Its lock file is there, and nobody holds the lock."""
-    WorkerLock(_path(), name).close()
+    WorkerLock(place_of_locks(database()), name).close()
     return name
 
 
@@ -225,7 +225,7 @@ def test_what_a_dead_worker_held_is_taken_back_at_once(lock: WorkerLock, make_ta
 
 
 def test_a_worker_that_lives_keeps_what_it_holds(lock: WorkerLock, make_task: MakeTask) -> None:
-    living = WorkerLock(_path(), "host:3:living")
+    living = WorkerLock(place_of_locks(database()), "host:3:living")
     held = make_task(Status.PROCESSING, worker_id="host:3:living", attempt=1)
 
     _duties(lock).reap([])

@@ -7,10 +7,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
 from tasks.contract import Lease
 from tasks.worker import marks as module
-from tasks.worker.lock import WorkerLock
+from tasks.worker.lock import WorkerLock, _folder_of_ours
 from tasks.worker.marks import KEPT, begun_in
 
 
@@ -118,3 +119,30 @@ def test_a_file_that_lost_its_beginning_tells_nothing(lock: WorkerLock) -> None:
     os.ftruncate(lock.file, 0)
 
     assert begun_in(lock.file) is None
+
+
+@pytest.mark.parametrize("theirs", ["a link", "open to all", "a file"])
+def test_a_folder_of_locks_that_others_may_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    """With PostgreSQL they are in the folder for temporary files, where anybody may make one first."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = tmp_path / f"taskservice-{os.geteuid()}"
+    if theirs == "a link":
+        (tmp_path / "elsewhere").mkdir()
+        folder.symlink_to(tmp_path / "elsewhere")
+    elif theirs == "a file":
+        folder.touch()
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+
+    with pytest.raises(ImproperlyConfigured, match="only you can write to"):
+        _folder_of_ours()
+
+
+def test_the_folder_of_locks_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    assert _folder_of_ours() == _folder_of_ours()
+    assert _folder_of_ours().stat().st_mode & 0o777 == 0o700

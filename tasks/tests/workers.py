@@ -18,7 +18,6 @@ from uuid import UUID
 
 import psutil
 import pytest
-from django.db import connections
 
 from tasks import lifecycle
 from tasks.contract import TaskSpec
@@ -26,6 +25,7 @@ from tasks.models import Task
 from tasks.models.task import database
 from tasks.states import FINISHED
 from tasks.tests.faults import tasks as _faults  # noqa: F401 - so that this process knows them
+from tasks.worker.lock import place_of_locks
 
 PATIENCE = 30.0  # seconds; a condition that is not met by then is not met
 STEP = 0.02
@@ -238,9 +238,8 @@ def assert_gone(worker: RunningWorker) -> None:
 
 
 def lock_files(worker: RunningWorker) -> list[str]:
-    """Those beside the SQLite file that this worker holds, or has left."""
-    path = str(connections[database()].settings_dict["NAME"])
-    return glob.glob(f"{glob.escape(path)}-worker-*:{worker.pid}:*")
+    """Those that this worker holds, or has left."""
+    return glob.glob(f"{glob.escape(place_of_locks(database()))}-worker-*:{worker.pid}:*")
 
 
 def lines(path: Path) -> list[list[str]]:

@@ -5,31 +5,61 @@ from __future__ import annotations
 import fcntl
 import glob
 import os
+import stat
+import tempfile
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from hashlib import sha256
 from itertools import count
+from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 
 from tasks.contract import LeaseKey
+from tasks.sqlite.base import DatabaseWrapper
 from tasks.worker.marks import Marks, begun_in, open_marks
 
 Begun = frozenset[LeaseKey] | None  # None: nobody knows
 Bury = Callable[[str], bool]  # the worker's id; True: nothing is left of it
 
 
+def place_of_locks(alias: str) -> str:
+    """What the names of lock files begin with: the SQLite file, or a folder of this host for the database.
+
+    Raises ImproperlyConfigured where that folder is somebody else's, who could make us think that
+    workers are dead.
+    """
+    connection = connections[alias]
+    if isinstance(connection, DatabaseWrapper):
+        return connection.path
+    given = connection.settings_dict
+    name = sha256(f"{given['HOST']}:{given['PORT']}/{given['NAME']}".encode()).hexdigest()[:16]
+    return str(_folder_of_ours() / name)
+
+
+def _folder_of_ours() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"taskservice-{os.geteuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise ImproperlyConfigured(f"{folder} must be a folder that only you can write to: remove it.")
+    return folder
+
+
 class WorkerLock:
-    """``<db>-worker-<id>``. The lock is free only when the dispatcher and all its executors are dead.
+    """``<place>-worker-<id>``. The lock is free only when the dispatcher and all its executors are dead.
 
     In the file stands which leases the executors have begun: if all die at once, what else they
     had in hand was not.
     """
 
-    def __init__(self, database_path: str, worker_id: str, *, executors: int = 1) -> None:
+    def __init__(self, place: str, worker_id: str, *, executors: int = 1) -> None:
         """Raises ImproperlyConfigured where no file can be made."""
-        self._prefix = f"{database_path}-worker-"
+        self._prefix = f"{place}-worker-"
         self._free_places = count()
         self._left_places: deque[int] = deque()
         self._kept_places = executors
@@ -39,7 +69,7 @@ class WorkerLock:
             open_marks(self.file)
         except OSError as error:
             raise ImproperlyConfigured(
-                f"A worker needs a file beside the database, and cannot make {self.path}: {error.strerror}."
+                f"A worker needs a file of its own, and cannot make {self.path}: {error.strerror}."
             ) from error
 
     def close(self) -> None:

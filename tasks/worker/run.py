@@ -26,7 +26,7 @@ from tasks.worker.dispatcher import Dispatcher, Plan
 from tasks.worker.duties import Duties
 from tasks.worker.executor import Limits
 from tasks.worker.ledger import Ledger
-from tasks.worker.lock import WorkerLock
+from tasks.worker.lock import WorkerLock, place_of_locks
 from tasks.worker.pool import Pool
 from tasks.worker.report import Report
 from tasks.worker.stop import StopSignals
@@ -53,8 +53,8 @@ def run(config: Config, *, executors: int, queues: Sequence[str] | None) -> int:
         lease_for=config.lease_for,
     )
     setproctitle(f"taskservice: dispatcher {claimant.worker_id}")
-    path = database_path()
-    lock = WorkerLock(path, claimant.worker_id, executors=executors) if path else None
+    place = place_of_locks(database())
+    lock = WorkerLock(place, claimant.worker_id, executors=executors) if place else None
     ledger, report = Ledger(claimant), Report()
     dispatcher = _dispatcher(config, executors, ledger, report, lock, signals)
     _tell_start(claimant, executors)
