@@ -7,13 +7,16 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import dj_database_url
 import psycopg
 import pytest
+from django.db.utils import ConnectionHandler
 
 from tasks import postgres as rules
 from tasks.tests.postgres import Postgres, postgres
 from tasks.tests.workers import wait_until
 from tasks.worker import listener as module
+from tasks.worker import run
 from tasks.worker.listener import Listener
 
 
@@ -23,9 +26,15 @@ def server() -> Iterator[Postgres]:
         yield running
 
 
-@pytest.fixture
-def listener(server: Postgres) -> Iterator[Listener]:
-    made = Listener(lambda: psycopg.connect(server.url(), autocommit=True))
+@pytest.fixture(params=["as the queue is reached", "by a URL of its own"])
+def listener(
+    server: Postgres, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Listener]:
+    """As a worker has it."""
+    own = server.url() if request.param == "by a URL of its own" else ""
+    reached = ConnectionHandler({"default": dict(dj_database_url.parse(server.url()))})
+    monkeypatch.setattr(run, "connections", reached)
+    made = Listener(lambda: run._listening(own))
     wait_until(lambda: rings(made), "it listens, and says so in case somebody rang before")
     quiet(made)
     yield made
@@ -108,3 +117,62 @@ def test_a_server_that_is_away_costs_no_busy_loop(server: Postgres) -> None:
     lonely.close()
 
     assert tries[2] - tries[0] > sum(module.RECONNECT_SECONDS[:2]) / 2
+
+
+# -- those who ring, and what they and the workers wait for
+
+
+@pytest.fixture
+def reached(server: Postgres, db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ConnectionHandler]:
+    """A process's connections to the server."""  # ``db``: without it no connection of Django's may be used
+    made = ConnectionHandler({"default": dict(dj_database_url.parse(server.url()))})
+    monkeypatch.setattr(rules, "connections", made)
+    monkeypatch.setattr(rules, "_rang_at", {})
+    yield made
+    made.close_all()
+
+
+def shown(reached: ConnectionHandler, name: str) -> str:
+    with reached["default"].cursor() as cursor:
+        cursor.execute(f"SHOW {name}")
+        return str(cursor.fetchone()[0])
+
+
+def test_many_commits_at_once_ring_once(
+    reached: ConnectionHandler, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "RING_EVERY_SECONDS", 60.0)  # however slow the machine
+    with reached["default"].cursor() as cursor:
+        cursor.execute(f"LISTEN {rules.CHANNEL}")
+    for _ in range(5):
+        rules.ring("default")
+
+    assert len(list(reached["default"].connection.notifies(timeout=0.2))) == 1
+    assert rings(listener)
+
+
+def test_ringing_never_fails(reached: ConnectionHandler) -> None:
+    """The commit is done: whatever happens now, the answer is 201."""
+    reached["default"].ensure_connection()
+    reached["default"].connection.close()
+
+    rules.ring("default")
+
+
+@pytest.mark.parametrize(("pooler", "timeout"), [(False, "10s"), (True, "0")])
+def test_no_statement_of_a_worker_takes_for_ever(
+    reached: ConnectionHandler, pooler: bool, timeout: str
+) -> None:
+    """A pooler takes no options with a connection: there it is the role's."""
+    rules.limit_waits("default", pooler=pooler)
+
+    assert shown(reached, "statement_timeout") == timeout
+    assert reached["default"].settings_dict["OPTIONS"]["connect_timeout"] == 3
+
+
+def test_what_the_settings_say_of_waits_stays(reached: ConnectionHandler) -> None:
+    reached["default"].settings_dict["OPTIONS"] = {"options": "-c statement_timeout=7000"}
+
+    rules.limit_waits("default", pooler=False)
+
+    assert shown(reached, "statement_timeout") == "7s"

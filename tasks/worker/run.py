@@ -139,14 +139,13 @@ def _bell(config: Config) -> Rings | None:
 
 def _listening(url: str) -> Any:
     """A connection of its own, which no pool and no transaction has a say in."""
-    if url:
-        import psycopg
+    import psycopg
 
+    if url:
         limits: dict[str, Any] = postgres.LIMITS
         return psycopg.connect(url, autocommit=True, **limits)
-    connection = connections.create_connection(database())
-    connection.ensure_connection()
-    return connection.connection
+    # not by Django's wrapper, whose errors are others than the driver's
+    return psycopg.connect(**connections[database()].get_connection_params(), autocommit=True)
 
 
 def _presence(claimant: Claimant, executors: int) -> Worker:
