@@ -28,11 +28,12 @@ ARRIVE_SECONDS = 20.0  # for a whole request, from its connection or its first b
 SEND_SECONDS = 5.0  # that a thread waits for a client to take what the kernel has no room for
 LINGER_SECONDS = 2.0  # after the answer, for the client to close its end: RFC 9112, section 9.6
 MOMENT_SECONDS = 1.0  # that each connection gets, also where all are taken
+SPARED_FILES = 50  # that are no connections: the database, the gate, a module
 READ_BYTES = 256 * 1024
 MAX_HELD_BYTES = 64 * 2**20  # of all requests that arrive or wait for a thread
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
-LATE = Refused(408, "The request did not arrive whole in time; send it again.")
-CROWDED = Refused(503, "Too many requests arrive at once; try again.")
+LATE = (408, "The request did not arrive whole in time; send it again.")
+CROWDED = (503, "Too many requests arrive at once; try again.")
 
 STATUS = {
     errors.ForbiddenProxyRequest: 403,
@@ -80,6 +81,7 @@ class ApiWorker(ThreadWorker):
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
             event(logger, logging.WARNING, "api.no-more-files", connections=self.nr_conns)
+            self.worker_connections = max(1, self.nr_conns - SPARED_FILES)
             self._make_room()
 
     def enqueue_req(self, conn: TConn) -> None:
@@ -138,7 +140,7 @@ class ApiWorker(ThreadWorker):
 
     def _hold(self, conn: TConn, size: int) -> None:
         if size and self._held_bytes + size > MAX_HELD_BYTES:
-            raise CROWDED
+            raise Refused(*CROWDED)
         self._held[conn] = self._held.get(conn, 0) + size
         self._held_bytes += size
 
@@ -168,14 +170,13 @@ class ApiWorker(ThreadWorker):
         """Called in each round of the main loop: give up on what takes too long."""
         now = time.monotonic()
         while self.pending_conns and _timeout_of(self.pending_conns[0]) <= now:
-            self._give_up(self.pending_conns[0], LATE)
+            self._give_up(self.pending_conns[0], Refused(*LATE))
         while self._lingering and self._lingering[0].until <= now:
             self._close(self._lingering[0])
-        if self.nr_conns >= self.worker_connections:
-            self._make_room()
+        self._make_room()
         if not self.alive:
             for conn in [conn for conn in self.pending_conns if not self._arrivals[conn].data]:
-                self._give_up(conn, LATE)
+                self._give_up(conn, Refused(*LATE))
 
     def _give_up(self, conn: TConn, refused: Refused) -> None:
         self._unpend(conn)
@@ -191,14 +192,14 @@ class ApiWorker(ThreadWorker):
         self.nr_conns -= 1
 
     def _make_room(self) -> None:
-        """All connections are taken: the one goes that waits for least. If none does, nobody is accepted."""
-        if self._lingering:
-            self._close(self._lingering[0])
-            return
-        if self.pending_conns:
-            oldest = self.pending_conns[0]
-            if time.monotonic() - (_timeout_of(oldest) - ARRIVE_SECONDS) > MOMENT_SECONDS:
-                self._give_up(oldest, CROWDED)
+        """Where all connections are taken those go that wait for least. If none does, nobody is accepted."""
+        while self.nr_conns >= self.worker_connections:
+            if self._lingering:
+                self._close(self._lingering[0])
+            elif self.pending_conns and _age_of(self.pending_conns[0]) > MOMENT_SECONDS:
+                self._give_up(self.pending_conns[0], Refused(*CROWDED))
+            else:
+                return
 
     def finish_request(self, conn: TConn, future: Future[Any]) -> None:
         """A thread has answered. The connection serves another request, or is closed."""
@@ -262,6 +263,11 @@ def _parser(conn: TConn) -> RequestParser:
 
 def _timeout_of(conn: TConn) -> float:
     return conn.timeout or 0.0
+
+
+def _age_of(pending: TConn) -> float:
+    """Seconds."""
+    return time.monotonic() - (_timeout_of(pending) - ARRIVE_SECONDS)
 
 
 def _send_problem(client: socket.socket, code: str, detail: str, *, status: int | None = None) -> None:

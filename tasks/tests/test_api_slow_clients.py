@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from tasks.tests.api_server import CONFIG, TASK, Server, api_server, head, problem_in, rest_of
+from tasks.tests.workers import wait_until
 
 MANY = 500  # half-open connections; four threads
 AT_ONCE_SECONDS = 5.0  # on a slow machine; with a thread for each it would take minutes
 
 STALLED = {
     "nothing": b"",
+    "blank-lines": b"\r\n\r\n",
     "half-a-line": b"POST /ta",
     "half-a-head": b"POST /tasks HTTP/1.1\r\nHost: localhost\r\n",
     "no-body": head(Content_Length=len(TASK)),
@@ -44,6 +46,15 @@ worker_connections = 40
 def post_worker_init(worker):
     from tasks.api import server
     server.ARRIVE_SECONDS = 1.0
+"""
+
+POOR = f"""
+from runpy import run_path
+globals().update(run_path({str(CONFIG)!r}))
+
+def post_worker_init(worker):
+    import resource
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 """
 
 
@@ -101,6 +112,24 @@ def test_a_drip_does_not_buy_more_time(hasty: Server) -> None:
 def test_a_silent_connection_is_closed_without_a_word(hasty: Server) -> None:
     with hasty.socket() as connection:
         assert rest_of(connection) == b""
+
+
+def test_a_process_out_of_file_descriptors_serves_those_it_has(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """However many it was told that it may have."""
+    folder = tmp_path_factory.mktemp("poor")
+    (folder / "gunicorn.conf.py").write_text(POOR)
+    with api_server(folder, config=folder / "gunicorn.conf.py") as server, ExitStack() as stack:
+        for _ in range(150):
+            stack.enter_context(server.socket())
+        wait_until(lambda: "api.no-more-files" in server.log.read_text(), "it has no more")
+
+        assert server.ask("POST", "/tasks", TASK)[0] == 201
+        log = server.log.read_text()
+    assert log.count("api.no-more-files") < 50, "it says so, and does not spin"
+    assert "Traceback" not in log
+    assert "exited" not in log
 
 
 def test_where_all_connections_are_taken_those_go_that_only_linger(hasty: Server) -> None:
