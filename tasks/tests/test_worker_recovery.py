@@ -197,24 +197,48 @@ def test_a_kill_of_everything_loses_no_task(run_workers: RunWorkers, tmp_path: P
     assert worker.stop() == 0
 
 
+def freeze_with_some_unbegun(worker: RunningWorker, ran: Path) -> tuple[set[UUID], set[UUID]]:
+    """Stop all its processes while leases lie ready behind others. The tasks that it holds, and all begun."""
+
+    def frozen() -> tuple[set[UUID], set[UUID]] | None:
+        processes = [psutil.Process(worker.pid), *worker.children()]
+        with transaction.atomic():  # on SQLite nobody could write while it froze in a commit: ours is open
+            for process in processes:
+                process.suspend()
+        held = set(Task.objects.filter(status=Status.PROCESSING).values_list("pk", flat=True))
+        begun = {UUID(task_id) for word, task_id, *_ in lines(ran) if word == "start"}
+        if held - begun and held & begun:
+            return held, begun
+        for process in processes:
+            process.resume()
+        return None
+
+    found = wait_until(frozen, "it is met with leases ready behind others")
+    assert found is not None
+    return found
+
+
+def enqueue_short_ones(ran: Path) -> None:
+    """Short enough to be handed ahead, and long enough that a line is not empty a moment later."""
+    spec = TaskSpec(handler="fault.record", payload={"path": str(ran), "seconds": 0.002})
+    lifecycle.enqueue([spec] * 3_000)
+
+
 def test_a_kill_of_everything_costs_an_attempt_where_one_had_begun_and_only_there(
     run_workers: RunWorkers, tmp_path: Path
 ) -> None:
     """Also where it had ended already, and only its outcome was not written yet."""
     ran = tmp_path / "ran"
-    spec = TaskSpec(handler="fault.record", payload={"path": str(ran)})
-    lifecycle.enqueue([spec] * 3_000)
+    enqueue_short_ones(ran)
     worker = run_workers("--n", "3", **LONG_LEASE)
     wait_until(lambda: len(lines(ran)) > 500, "they run")
 
+    held, begun = freeze_with_some_unbegun(worker, ran)
     worker.kill_everything()
-    held = set(Task.objects.filter(status=Status.PROCESSING).values_list("pk", flat=True))
-    begun = {UUID(task_id) for word, task_id, *_ in lines(ran) if word == "start"}
     run_workers("--n", "3", **LONG_LEASE)
     wait_all_finished()
 
     charged = set(Task.objects.filter(attempt=2).values_list("pk", flat=True))
-    assert held - begun, "none lay ready behind others"
     assert charged >= held & begun
     assert len(charged - begun) <= 3, "one of each executor may have died before its first line"
     assert Attempt.objects.filter(outcome=Attempt.Outcome.LAPSED).count() == len(charged)
@@ -226,20 +250,15 @@ def test_of_a_worker_that_froze_an_attempt_is_charged_only_where_one_had_begun(
     run_workers: RunWorkers, tmp_path: Path
 ) -> None:
     ran = tmp_path / "ran"
-    lifecycle.enqueue([TaskSpec(handler="fault.record", payload={"path": str(ran)})] * 3_000)
+    enqueue_short_ones(ran)
     frozen = run_workers("--n", "3")
     wait_until(lambda: len(lines(ran)) > 500, "they run")
-    with transaction.atomic():  # on SQLite nobody could write while it froze in a commit: ours is open
-        for process in [psutil.Process(frozen.pid), *frozen.children()]:
-            process.suspend()
-    held = set(Task.objects.filter(status=Status.PROCESSING).values_list("pk", flat=True))
-    begun = {UUID(task_id) for word, task_id, *_ in lines(ran) if word == "start"}
 
+    held, begun = freeze_with_some_unbegun(frozen, ran)
     run_workers("--n", "3")
     wait_all_finished()
 
     charged = set(Task.objects.filter(attempt=2).values_list("pk", flat=True))
-    assert held - begun, "none lay ready behind others"
     assert charged >= held & begun
     assert len(charged - begun) <= 3
 
