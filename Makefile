@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all lint format bench chaos lock clean
 
+DATABASES := sqlite postgres
 PYTHON := .venv/bin/python
 RUNTIME := .venv/.installed
 DEV := .venv/.installed-dev
@@ -13,16 +14,25 @@ help:  ## show this list
 run: $(RUNTIME)  ## serve the API, the admin and the workers; Ctrl-C stops
 	@exec $(PYTHON) manage.py serve
 
-test: $(DEV)  ## run the tests that are not marked slow
-	$(PYTHON) -m pytest -n auto -m "not slow" $(ARGS)
+test: $(DEV) pgbouncer.deb  ## run the tests that are not marked slow, on SQLite and on PostgreSQL
+	$(call on-each-database,-m "not slow")
 
-test-all: $(DEV) browser  ## run every test
-	$(PYTHON) -m pytest -n auto $(ARGS)
+test-all: $(DEV) pgbouncer.deb chromium.deb  ## run every test
+	$(call on-each-database)
 
-.PHONY: browser
-browser:  # for the admin's pages; where it cannot be installed, their tests are skipped and say so
-	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }
+# Whatever the shell says of a database is not the tests' affair. REPORTS: a folder for JUnit's XML.
+define on-each-database
+	@failed=; for database in $(DATABASES); do \
+	  echo "--- on $$database"; \
+	  env -u DATABASE_URL -u DB_PATH TEST_DATABASE=$$database $(PYTHON) -m pytest -n auto $(1) \
+	    $(if $(REPORTS),--junitxml=$(REPORTS)/$$database.xml) $(ARGS) || failed="$$failed $$database"; \
+	done; [ -z "$$failed" ] || { echo "Failed on:$$failed" >&2; exit 1; }
+endef
+
+# Programs that some tests drive; where one is missing and cannot be installed, those are skipped and say so.
+%.deb:
+	@command -v $* >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $*; }
 
 lint: $(DEV)  ## check style, types, migrations, scripts and the Dockerfile
 	.venv/bin/ruff check .

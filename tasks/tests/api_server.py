@@ -17,6 +17,7 @@ from typing import Any
 
 from django.conf import settings
 
+from tasks.tests.databases import without_database
 from tasks.tests.workers import wait_until
 
 TASK = b'{"title": "a"}'
@@ -51,11 +52,16 @@ class Server:
 
 
 @contextmanager
-def api_server(folder: Path, *, config: Path = CONFIG) -> Iterator[Server]:
-    """One gunicorn process with four threads, on a free port and a database of its own."""
-    env = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-    env |= {"DB_PATH": str(folder / "tasks.db"), "PORT": "0", "TASKSERVICE_API_PROCESSES": "1"}
-    env |= {"DJANGO_SETTINGS_MODULE": "taskservice.settings", "TASKSERVICE_API_THREADS": "4"}
+def api_server(
+    folder: Path, where: dict[str, str] | None = None, *, config: Path = CONFIG, **variables: str
+) -> Iterator[Server]:
+    """One gunicorn process with four threads, on a free port.
+
+    Its database is that of the variables in ``where``, else an SQLite file of its own.
+    """
+    env = without_database(dict(os.environ)) | (where or {"DB_PATH": str(folder / "tasks.db")})
+    env |= {"PORT": "0", "TASKSERVICE_API_PROCESSES": "1", "TASKSERVICE_API_THREADS": "4"}
+    env |= {"DJANGO_SETTINGS_MODULE": "taskservice.settings", **variables}
     root = settings.BASE_DIR
     subprocess.run([sys.executable, "manage.py", "migrate", "-v", "0"], cwd=root, env=env, check=True)
     with open(folder / "log", "w") as log:

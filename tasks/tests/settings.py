@@ -1,6 +1,7 @@
 """The service's settings, with its database where other processes can open it.
 
-That is a file in a temporary folder, or with ``TEST_DATABASE=postgres`` a server of its own.
+That is a file in a temporary folder, or with ``TEST_DATABASE=postgres`` a server of its own. With
+``DATABASE_URL`` or ``DB_PATH`` it is what they name.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import ExitStack
 
@@ -21,9 +23,13 @@ def _remove(folder: str, maker: int) -> None:
 os.environ.setdefault("SECRET_KEY", "only-for-tests")
 os.environ.setdefault("TASKSERVICE_LEASE_SECONDS", "2")
 os.environ.setdefault("TASKSERVICE_APPS", "tasks.tests.faults")
+_told = os.environ.get("DATABASE_URL", "")
+_kind = os.environ.setdefault("TEST_DATABASE", "postgres" if _told.startswith("postgres") else "sqlite")
+if _kind not in ("sqlite", "postgres"):
+    sys.exit(f"TEST_DATABASE is {_kind!r}, but must be sqlite or postgres.")
 if {"DATABASE_URL", "DB_PATH"} & os.environ.keys():
     pass  # as told, or as the process that started this one has set it
-elif os.environ.get("TEST_DATABASE") == "postgres":
+elif _kind == "postgres":
     from tasks.tests.postgres import postgres
 
     _running = ExitStack()

@@ -68,13 +68,13 @@ def test_a_page_for_people_is_unavailable_too(other_database: Callable[[str], No
     assert_unavailable(Api().ask("GET", "/admin/", cookie="sessionid=abcdefgh"), "gone", "nonexistent")
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("method", "where", "body"), [("GET", "/tasks", b""), ("POST", "/tasks", b'{"title":"a"}')]
 )
 def test_a_file_that_is_no_database_is_unavailable(
     other_database: Callable[[str], None], tmp_path: Path, method: str, where: str, body: bytes
 ) -> None:
-    needs("sqlite")
     spoilt = tmp_path / "spoilt.db"
     spoilt.write_bytes(b"this is no database" * 1000)
     other_database(str(spoilt))
@@ -92,10 +92,10 @@ def test_after_an_outage_the_next_request_works(other_database: Callable[[str], 
     assert api.post("/tasks", {"title": "a"}).status == 201
 
 
+@pytest.mark.sqlite
 def test_a_database_without_tables_is_unavailable(
     other_database: Callable[[str], None], tmp_path: Path
 ) -> None:
-    needs("sqlite")
     other_database(str(tmp_path / "empty.db"))
 
     assert_unavailable(Api().get("/tasks"), "tasks.")
@@ -121,8 +121,8 @@ def test_a_read_only_database_takes_no_task_and_shows_those_it_has(transactional
     assert Task.objects.count() == 1
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_takes_no_task_and_forgets_none(transactional_db: None) -> None:
-    needs("sqlite")
     api = Api()
     made = api.create()
     [[pages]] = _execute("PRAGMA page_count")
@@ -137,10 +137,10 @@ def test_a_full_disk_takes_no_task_and_forgets_none(transactional_db: None) -> N
     assert Task.objects.count() == 1
 
 
+@pytest.mark.sqlite
 def test_a_busy_database_is_unavailable_before_the_client_gives_up(
     transactional_db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needs("sqlite")
     connection = connections[database()]
     monkeypatch.setattr(type(connection), "patience", timedelta(seconds=0.2))
     connection.close()  # the next one has less patience
@@ -169,11 +169,6 @@ def test_an_outage_is_in_the_log_with_its_reason(
 )
 def test_a_statement_that_is_wrong_is_no_outage(error: type[Exception]) -> None:
     assert not problems.is_outage(error("..."))
-
-
-def needs(vendor: str) -> None:
-    if connections[database()].vendor != vendor:
-        pytest.skip(f"made for {vendor}")
 
 
 def _execute(statement: str) -> list[Any]:

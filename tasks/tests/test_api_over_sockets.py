@@ -1,4 +1,4 @@
-"""The API as gunicorn serves it: real processes, real sockets, a real file."""
+"""The API as gunicorn serves it: real processes, real sockets, a real database."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import pytest
 
 from tasks.api.bodies import MAX_BODY_BYTES
 from tasks.tests.api_server import TASK, Server, api_server, chunks, head, problem_in, rest_of
+from tasks.tests.databases import OwnDatabases
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with api_server(tmp_path_factory.mktemp("api")) as running:
+def server(tmp_path_factory: pytest.TempPathFactory, own_databases: OwnDatabases) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("api")
+    with api_server(folder, own_databases.make(folder)) as running:
         yield running
 
 

@@ -194,11 +194,6 @@ def lock() -> Iterator[WorkerLock]:
     made.close()
 
 
-def needs_a_wal() -> None:
-    if not isinstance(connections[database()], DatabaseWrapper):
-        pytest.skip("the WAL that is written back is SQLite's")
-
-
 def dead_worker(name: str = "host:9:dead") -> str:
     """Its lock file is there, and nobody holds the lock."""
     WorkerLock(place_of_locks(database()), name).close()
@@ -311,10 +306,10 @@ def wal_bytes() -> int:
     return connection.wal_bytes()
 
 
+@pytest.mark.sqlite
 def test_a_wal_that_has_grown_is_written_back(
     duties: Duties, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needs_a_wal()
     make_task()
     grown = wal_bytes()  # by this and earlier tests
     assert grown > 0
@@ -328,10 +323,10 @@ def test_a_wal_that_has_grown_is_written_back(
     assert wal_bytes() == 0
 
 
+@pytest.mark.sqlite
 def test_a_small_wal_is_written_back_when_nobody_has_written_for_a_while(
     duties: Duties, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needs_a_wal()
     make_task()
     duties.checkpoint([])
 

@@ -277,9 +277,8 @@ def test_a_job_that_fails_is_told_and_the_next_one_is_done_all_the_same(
     assert [lease.task_id for lease in turned.leases] == [task.pk]
 
 
+@pytest.mark.sqlite
 def test_a_commit_of_somebody_who_does_not_ring_stirs_it(running: Ledger, make_task: MakeTask) -> None:
-    if connections[database()].vendor != "sqlite":
-        pytest.skip("PRAGMA data_version is SQLite's")
     done_by(running, lambda: running.turn(Wish()))
     wait_until(lambda: running._version is not None, "it has looked once")
     running.stirred = False
@@ -289,9 +288,8 @@ def test_a_commit_of_somebody_who_does_not_ring_stirs_it(running: Ledger, make_t
     wait_until(lambda: running.stirred, "it has seen the commit")
 
 
+@pytest.mark.sqlite
 def test_its_own_commits_do_not_stir_it(running: Ledger, leased_task: LeasedTask) -> None:
-    if connections[database()].vendor != "sqlite":
-        pytest.skip("PRAGMA data_version is SQLite's")
     leases = [leased_task() for _ in range(5)]
     done_by(running, lambda: running.turn(Wish()))
     seen: list[Any] = []
@@ -307,11 +305,10 @@ def test_its_own_commits_do_not_stir_it(running: Ledger, leased_task: LeasedTask
     assert len(set(seen)) == 1
 
 
+@pytest.mark.sqlite
 def test_a_database_that_fails_while_it_looks_does_not_end_its_thread(
     running: Ledger, make_task: MakeTask
 ) -> None:
-    if connections[database()].vendor != "sqlite":
-        pytest.skip("PRAGMA data_version is SQLite's")
     done_by(running, lambda: running.turn(Wish()))
     wait_until(lambda: running._version is not None, "it has looked once")
     task = make_task()

@@ -7,12 +7,11 @@ import os
 import re
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from urllib.request import Request, urlopen
 import psutil
 import pytest
 from django.conf import settings
+
+from tasks.tests.databases import OwnDatabases, rows, without_database
 
 MANAGE = [sys.executable, str(settings.BASE_DIR / "manage.py")]
 
@@ -68,16 +69,22 @@ Serve = Callable[..., Service]
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
+def where(tmp_path: Path, own_databases: OwnDatabases) -> dict[str, str]:
+    """The variables that lead to the service's database."""
+    return own_databases.make(tmp_path)
+
+
+@pytest.fixture
+def serve(where: dict[str, str]) -> Iterator[Serve]:
     """Starts a service on a free port and a database of its own, with one executor."""
     services: list[Service] = []
 
     def start(*arguments: str, wait: bool = True, **variables: str) -> Service:
-        given = {"DB_PATH": str(tmp_path / "tasks.db"), "DJANGO_SETTINGS_MODULE": "taskservice.settings"}
-        kept = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+        given = {**where, "DJANGO_SETTINGS_MODULE": "taskservice.settings", **variables}
+        env = without_database(dict(os.environ)) | given
         command = [*MANAGE, "serve", "--n", "1", "--port", "0", *arguments]
         process = subprocess.Popen(
-            command, env=kept | given | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         services.append(Service(process))
         if wait:
@@ -124,17 +131,16 @@ def test_a_signal_ends_everything_with_exit_code_0(serve: Serve, number: signal.
     assert gone(family, within=2)
 
 
-def test_what_runs_is_finished_before_the_end(serve: Serve, tmp_path: Path) -> None:
+def test_what_runs_is_finished_before_the_end(serve: Serve, where: dict[str, str]) -> None:
     service = serve()
     task = service.call("/tasks", {"handler": "demo.sleep", "payload": {"seconds": 1.5}})
     service.until(task["id"], "processing")
 
     assert service.stop() == 0
-    with closing(sqlite3.connect(tmp_path / "tasks.db")) as connection:
-        assert connection.execute("SELECT status, attempt FROM tasks").fetchall() == [("completed", 1)]
+    assert rows(where, "SELECT status, attempt FROM tasks") == [("completed", 1)]
 
 
-def test_a_second_ctrl_c_does_not_wait_for_what_runs(serve: Serve, tmp_path: Path) -> None:
+def test_a_second_ctrl_c_does_not_wait_for_what_runs(serve: Serve, where: dict[str, str]) -> None:
     service = serve()
     task = service.call("/tasks", {"handler": "demo.sleep", "payload": {"seconds": 60}})
     service.until(task["id"], "processing")
@@ -145,8 +151,7 @@ def test_a_second_ctrl_c_does_not_wait_for_what_runs(serve: Serve, tmp_path: Pat
     service.stop(signal.SIGINT, within=10)
 
     assert gone(family, within=2)
-    with closing(sqlite3.connect(tmp_path / "tasks.db")) as connection:
-        assert connection.execute("SELECT status FROM tasks").fetchall() == [("pending",)]
+    assert rows(where, "SELECT status FROM tasks") == [("pending",)]
 
 
 @pytest.mark.parametrize("side", ["api", "workers"])
@@ -195,7 +200,7 @@ def test_a_port_in_use_is_one_sentence(serve: Serve) -> None:
     )
 
 
-def test_handlers_that_cannot_be_loaded_are_told_before_anything_is_up(serve: Serve, tmp_path: Path) -> None:
+def test_handlers_that_cannot_be_loaded_are_told_before_anything_is_up(serve: Serve) -> None:
     service = serve(wait=False, TASKSERVICE_DEFAULT_HANDLER="demo.slep")
     said, complaint = service.process.communicate(timeout=30)
 
@@ -204,7 +209,8 @@ def test_handlers_that_cannot_be_loaded_are_told_before_anything_is_up(serve: Se
     assert "Task service on" not in said
 
 
-def test_a_database_that_cannot_be_used_is_one_sentence(serve: Serve, tmp_path: Path) -> None:
+@pytest.mark.sqlite
+def test_a_file_that_is_no_database_is_one_sentence(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "tasks.db").write_text("this is no database, but long enough to be read as one" * 100)
     service = serve(wait=False)
     complaint = service.process.communicate(timeout=30)[1]

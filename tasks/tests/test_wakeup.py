@@ -26,8 +26,7 @@ from tasks.worker.wakeup import Bell
 def bell_of_the_database(transactional_db: None) -> Iterator[Bell]:
     """The bell that those who write to the test's database ring."""
     connection = connections[database()]
-    if not isinstance(connection, DatabaseWrapper):
-        pytest.skip("the FIFO is SQLite's bell")
+    assert isinstance(connection, DatabaseWrapper)
     made = Bell(connection.path + bell.BELL)
     made.drain()
     yield made
@@ -94,6 +93,7 @@ def test_a_file_in_its_place_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "bell").read_text() == "precious"
 
 
+@pytest.mark.sqlite
 def test_a_new_task_rings_once_it_is_committed(bell_of_the_database: Bell) -> None:
     with transaction.atomic(using=database()):
         lifecycle.enqueue([TaskSpec(handler=HANDLER)])
@@ -102,6 +102,7 @@ def test_a_new_task_rings_once_it_is_committed(bell_of_the_database: Bell) -> No
     assert _rings(bell_of_the_database)
 
 
+@pytest.mark.sqlite
 def test_what_is_rolled_back_does_not_ring(bell_of_the_database: Bell) -> None:
     with pytest.raises(ZeroDivisionError), transaction.atomic(using=database()):
         lifecycle.enqueue([TaskSpec(handler=HANDLER)])
@@ -110,6 +111,7 @@ def test_what_is_rolled_back_does_not_ring(bell_of_the_database: Bell) -> None:
     assert not _rings(bell_of_the_database)
 
 
+@pytest.mark.sqlite
 def test_cancel_retry_and_resume_ring(bell_of_the_database: Bell, make_task: MakeTask) -> None:
     running, failed = make_task(Status.PROCESSING), make_task(Status.FAILED)
     lifecycle.pause(["default"])

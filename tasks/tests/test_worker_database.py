@@ -32,7 +32,7 @@ from tasks.tests.workers import (
 
 __all__ = ["run_workers"]
 
-pytestmark = pytest.mark.skipif(connection.vendor != "sqlite", reason="about an SQLite file")
+pytestmark = pytest.mark.sqlite
 BACK_WITHIN = 5  # seconds after the database is there again
 
 

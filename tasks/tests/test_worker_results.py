@@ -86,19 +86,30 @@ def test_what_cannot_be_kept_fails_its_own_task_for_good_and_no_other(worker: Ru
     assert Attempt.objects.count() == len(UNSTORABLE) + len(NOT_KEPT)
 
 
+REFUSES = {
+    "sqlite": [
+        """CREATE TRIGGER refuse BEFORE UPDATE ON tasks WHEN NEW.result LIKE '%refused%'
+        BEGIN SELECT RAISE(ABORT, 'refused'); END"""
+    ],
+    "postgresql": [
+        """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN RAISE 'refused' USING ERRCODE = 'check_violation'; END$$""",
+        """CREATE TRIGGER refuse BEFORE UPDATE ON tasks FOR EACH ROW
+        WHEN (NEW.result::text LIKE '%refused%') EXECUTE FUNCTION refuse()""",
+    ],
+}
+FORGIVES = {"sqlite": "DROP TRIGGER refuse", "postgresql": "DROP FUNCTION refuse CASCADE"}
+
+
 @pytest.fixture
 def a_database_that_refuses() -> Iterator[str]:
     """To store one result, which it names."""
     connection = connections[database()]
-    if connection.vendor != "sqlite":
-        pytest.skip("a trigger in SQLite's words")
     with connection.cursor() as cursor:
-        cursor.execute(
-            """CREATE TRIGGER refuse BEFORE UPDATE ON tasks WHEN NEW.result LIKE '%refused%'
-            BEGIN SELECT RAISE(ABORT, 'refused'); END"""
-        )
+        for statement in REFUSES[connection.vendor]:
+            cursor.execute(statement)
         yield "refused"
-        cursor.execute("DROP TRIGGER refuse")
+        cursor.execute(FORGIVES[connection.vendor])
 
 
 def test_what_the_database_refuses_fails_its_own_task_and_no_other(

@@ -34,11 +34,10 @@ def test_an_idle_worker_takes_a_new_task_at_once(worker: RunningWorker, tmp_path
     assert statistics.median(waits) < 0.25  # it would be 0.5 by polling; how fast it is, the benchmark tells
 
 
+@pytest.mark.sqlite
 def test_a_writer_that_does_not_ring_is_seen_within_a_second(worker: RunningWorker) -> None:
     """Any program with a driver for the database."""
     connection = connections[database()]
-    if connection.vendor != "sqlite":
-        pytest.skip("PRAGMA data_version is SQLite's")
     task_id = enqueue("fault.noop")
     done = wait_finished(task_id)
     time_text = connection.ops.adapt_datetimefield_value(timezone.now())
