@@ -15,6 +15,13 @@ def event(logger: logging.Logger, level: int, name: str, **fields: Any) -> None:
         logger.log(level, name, extra={"fields": given})
 
 
+class NoOutages(logging.Filter):
+    """Drops Django's line for an answer of 503: ``api.unavailable`` has told the reason."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return getattr(record, "status_code", None) != 503
+
+
 class TextFormatter(logging.Formatter):
     """``2026-01-12T01:37:19.123Z INFO task.settled task_id=… transition=back-off attempt=2``."""
 

@@ -15,9 +15,9 @@ LIMITS = {
     "keepalives_idle": 5,  # seconds
     "keepalives_interval": 2,
     "keepalives_count": 3,
-    "tcp_user_timeout": 5_000,  # milliseconds, as below
+    "tcp_user_timeout": 5_000,  # milliseconds
 }
-TIMEOUTS = "-c statement_timeout=10000 -c idle_in_transaction_session_timeout=30000"
+STATEMENT_SECONDS = 10.0
 
 _rang_at: dict[str, float] = {}  # monotonic, for each alias
 
@@ -26,15 +26,20 @@ def is_postgres(alias: str) -> bool:
     return connections[alias].vendor == "postgresql"
 
 
-def limit_waits(alias: str, *, pooler: bool) -> None:
+def limit_waits(alias: str, *, pooler: bool, statement_seconds: float = STATEMENT_SECONDS) -> None:
     """Of all connections that this process will open; what the settings say already stays.
 
     Not for executors: how long a handler's query may take is its own affair. ``pooler``: PgBouncer
     refuses timeouts with the connection; there they belong to the role.
     """
     given = connections[alias].settings_dict["OPTIONS"]
-    wanted: dict[str, Any] = {**LIMITS} if pooler else {**LIMITS, "options": TIMEOUTS}
+    wanted: dict[str, Any] = {**LIMITS} if pooler else {**LIMITS, "options": _timeouts(statement_seconds)}
     given.update({**wanted, **given})
+
+
+def _timeouts(statement_seconds: float) -> str:
+    milliseconds = round(statement_seconds * 1000)
+    return f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout=30000"
 
 
 def ring(alias: str) -> None:

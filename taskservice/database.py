@@ -64,7 +64,12 @@ def _postgres(url: str) -> dict[str, Any]:
     if not name:
         raise _bad_url(url)
     found: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=None, conn_health_checks=True))
-    return {**found, "OPTIONS": {"connect_timeout": 3, **options}}
+    pooler = env.boolean("TASKSERVICE_POOLER", default=False)  # where a cursor outlives no transaction
+    return {
+        **found,
+        "OPTIONS": {"connect_timeout": 3, **options},
+        "DISABLE_SERVER_SIDE_CURSORS": pooler,
+    }
 
 
 def secret_key(default_database: dict[str, Any]) -> str:

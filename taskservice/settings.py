@@ -137,12 +137,13 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
+    "filters": {"no-outages": {"()": "tasks.logs.NoOutages"}},
     "formatters": {"text": {"()": "tasks.logs.TextFormatter"}, "json": {"()": "tasks.logs.JsonFormatter"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},  # its own would print twice
-        "django.request": {"level": "ERROR"},  # a 404 is the client's affair
+        "django.request": {"level": "ERROR", "filters": ["no-outages"]},  # a 404 is the client's affair
         "django.security.DisallowedHost": {"level": "CRITICAL"},  # neither is a name that is not ours
         "django.tasks": {"level": "WARNING"},  # a line for each task is half of the time a task costs
         "gunicorn.error": {"handlers": ["console"], "level": "WARNING", "propagate": False},

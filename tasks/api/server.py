@@ -72,6 +72,12 @@ class ApiWorker(ThreadWorker):
         if cfg.is_ssl:
             sys.exit("gunicorn: TLS is not served here; let a proxy in front of the API speak it.")
 
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        from tasks.api.connections import limit_waits  # in the worker only: the arbiter needs no models
+
+        limit_waits()
+
     # -- in the main thread, which must not wait
 
     def accept(self, listener: Any) -> None:

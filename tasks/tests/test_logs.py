@@ -143,3 +143,12 @@ def test_a_line_can_be_written_as_utf8(capsys: pytest.CaptureFixture[str]) -> No
     sys.stdout.write(as_text(record("lone \ud800", title="\ud800")))
 
     assert "ud800" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("status", "kept"), [(500, True), (503, False), (None, True)])
+def test_an_outage_that_the_api_has_told_of_is_not_told_again(status: int | None, kept: bool) -> None:
+    record = logging.LogRecord("django.request", logging.ERROR, "", 0, "Service Unavailable", (), None)
+    if status is not None:
+        record.status_code = status
+
+    assert logs.NoOutages().filter(record) == kept
