@@ -20,7 +20,7 @@ HTTPS = env.boolean("HTTPS", default=False)
 LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])
 LOG_FORMAT = env.choice("LOG_FORMAT", "text", ["text", "json"])
 API_PROCESSES = env.integer("TASKSERVICE_API_PROCESSES", 2, least=1, most=64)
-API_THREADS = env.integer("TASKSERVICE_API_THREADS", 4, least=1, most=256)
+API_THREADS = env.integer("TASKSERVICE_API_THREADS", 16, least=1, most=256)
 
 TASKSERVICE = {
     "lease_for": env.seconds("TASKSERVICE_LEASE_SECONDS", 30, least=1, most=43_200),

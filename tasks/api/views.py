@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 from tasks import clock, lifecycle, stats
 from tasks.api.answers import json_answer
 from tasks.api.bodies import expect_nothing, read_object
+from tasks.api.group_commit import GroupCommit
 from tasks.api.listing import TASK_FILTERS, listing_from
 from tasks.api.origins import comes_from_another_site
 from tasks.api.pagination import Listing, Page, page_answer, page_of
@@ -26,6 +27,7 @@ from tasks.models.task import database
 from tasks.specs import spec_from_json
 from tasks.states import Status
 
+intake = GroupCommit()
 LIVE_IDS = 1_000  # up to so many pending or processing tasks are listed by their ids
 
 
@@ -62,7 +64,7 @@ class TaskCollection(ApiView):
     def post(self, request: Request) -> HttpResponse:
         now = partial(clock.now, database())
         spec = spec_from_json(read_object(request), owner=owner_of(request), now=now)
-        [task] = lifecycle.enqueue([spec])
+        task = intake.enqueue(spec)
         return task_answer(task, status=201, headers={"Location": f"{request.path}/{task.id}"})
 
 

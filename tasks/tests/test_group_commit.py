@@ -1,0 +1,152 @@
+"""Requests that make tasks at the same time share commits, and none of them hears of another's fate."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import pytest
+from django.db import OperationalError, connections
+
+from tasks import lifecycle
+from tasks.api.group_commit import GroupCommit
+from tasks.contract import Enqueued, TaskSpec
+from tasks.errors import Unavailable, UnknownHandler
+from tasks.models import Task
+from tasks.models.task import database
+from tasks.tests.workers import wait_until
+
+NOOP = TaskSpec(handler="fault.noop")
+UNKNOWN = TaskSpec(handler="nobody.knows")
+
+
+class Turnstile:
+    """Stands in for the database in front of ``lifecycle.enqueue``: each call waits to be let through."""
+
+    def __init__(self) -> None:
+        self.groups: list[int] = []
+        self.open = threading.Event()
+        self.errors: list[BaseException | None] = []  # of the next calls
+
+    def enqueue(self, specs: Sequence[TaskSpec]) -> Sequence[Enqueued]:
+        self.groups.append(len(specs))
+        assert self.open.wait(30)
+        if self.errors and (error := self.errors.pop(0)):
+            raise error
+        return lifecycle.enqueue(specs)
+
+
+@pytest.fixture
+def turnstile(transactional_db: None) -> Turnstile:
+    return Turnstile()
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Each from a thread of its own; all share one intake."""
+
+    intake: GroupCommit
+    threads: ThreadPoolExecutor
+
+    def ask(self, spec: TaskSpec = NOOP) -> Future[Enqueued]:
+        return self.threads.submit(self._in_thread, spec)
+
+    def _in_thread(self, spec: TaskSpec) -> Enqueued:
+        try:
+            return self.intake.enqueue(spec)
+        finally:
+            connections.close_all()
+
+    def gather(self, turnstile: Turnstile, *specs: TaskSpec) -> list[Future[Enqueued]]:
+        """One that is being committed, and others that wait for it."""
+        first = self.ask()
+        wait_until(lambda: turnstile.groups == [1], "the first is at the turnstile")
+        others = []
+        for spec in specs:  # one after the other: the first of them will lead
+            others.append(self.ask(spec))
+            wait_until(lambda: len(self.intake._gathered) == len(others), "it waits")
+        return [first, *others]
+
+
+@pytest.fixture
+def requests(turnstile: Turnstile) -> Iterator[Requests]:
+    with ThreadPoolExecutor(20) as threads:
+        yield Requests(GroupCommit(turnstile.enqueue), threads)
+        turnstile.open.set()
+
+
+def test_what_gathers_while_one_commits_is_committed_together(
+    requests: Requests, turnstile: Turnstile
+) -> None:
+    futures = requests.gather(turnstile, *[NOOP] * 9)
+
+    turnstile.open.set()
+
+    made = {future.result(30).id for future in futures}
+    assert turnstile.groups == [1, 9]
+    assert len(made) == Task.objects.filter(pk__in=made).count() == 10
+
+
+def test_a_spec_that_is_refused_is_refused_alone(requests: Requests, turnstile: Turnstile) -> None:
+    first, *others = requests.gather(turnstile, NOOP, UNKNOWN, NOOP)
+
+    turnstile.open.set()
+
+    with pytest.raises(UnknownHandler, match=r"nobody\.knows"):
+        others[1].result(30)
+    assert all(future.result(30) for future in (first, others[0], others[2]))
+    assert Task.objects.count() == 3
+
+
+def test_an_outage_is_told_to_all_who_wait_each_by_an_error_of_its_own(
+    requests: Requests, turnstile: Turnstile
+) -> None:
+    futures = requests.gather(turnstile, *[NOOP] * 5)
+    turnstile.errors = [OperationalError("database is busy")]
+
+    turnstile.open.set()
+
+    errors = [future.exception(30) for future in futures]
+    assert {(type(error), str(error)) for error in errors} == {(OperationalError, "database is busy")}
+    assert len({id(error) for error in errors}) == 6
+    assert turnstile.groups == [1], "nobody tries again what has just been refused"
+    assert Task.objects.count() == 0
+
+
+def test_after_an_outage_the_next_one_tries_again(requests: Requests, turnstile: Turnstile) -> None:
+    turnstile.errors = [OperationalError("gone")]
+    turnstile.open.set()
+    assert isinstance(requests.ask().exception(30), OperationalError)
+
+    assert requests.ask().result(30)
+
+
+def test_nobody_waits_for_a_thread_that_was_ended(requests: Requests, turnstile: Turnstile) -> None:
+    """gunicorn ends a worker that takes too long by an exception in whatever it does."""
+    first, *others = requests.gather(turnstile, NOOP, NOOP, NOOP)
+    turnstile.errors = [SystemExit(1), SystemExit(1)]
+
+    turnstile.open.set()
+
+    assert isinstance(first.exception(30), SystemExit)
+    assert isinstance(others[0].exception(30), SystemExit)
+    assert all(isinstance(future.exception(30), Unavailable) for future in others[1:])
+    assert requests.ask().result(30), "and the next one is served"
+
+
+def test_within_a_transaction_the_caller_commits(db: None) -> None:
+    assert connections[database()].in_atomic_block
+
+    assert GroupCommit().enqueue(NOOP).handler == "fault.noop"
+
+
+def test_many_at_once_are_all_answered_and_each_with_its_own_task(transactional_db: None) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        requests = Requests(GroupCommit(), threads)
+        asked = [requests.ask(replace(NOOP, title=str(number))) for number in range(300)]
+        made = [future.result(30).id for future in asked]
+
+    titles = dict(Task.objects.values_list("pk", "title"))
+    assert [titles[id_] for id_ in made] == [str(number) for number in range(300)]
