@@ -8,7 +8,8 @@ from functools import partial
 
 from django.db import connections, transaction
 
-from tasks import postgres
+from tasks import postgres, redis_bell
+from tasks.conf import config
 from tasks.sqlite.base import DatabaseWrapper
 
 BELL = "-bell"  # a FIFO beside the SQLite file
@@ -26,7 +27,10 @@ def ring(alias: str) -> None:
         if connection.path:
             _ring_fifo(connection.path + BELL)
     elif postgres.is_postgres(alias):
-        postgres.ring(alias)
+        if redis_bell.is_chosen(config()):
+            redis_bell.ring(config().redis_url, alias)
+        else:
+            postgres.ring(alias)
 
 
 def _ring_fifo(path: str) -> None:

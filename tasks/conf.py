@@ -25,6 +25,7 @@ class Config:
     recycle_after_tasks: int = 10_000  # an executor is replaced after so many tasks; 0: never
     pooler: bool = False  # PostgreSQL is reached through PgBouncer in transaction mode
     listen_url: str = ""  # where to hear PostgreSQL's NOTIFY, if not there
+    redis_url: str = ""  # rings where a pooler swallows NOTIFY
     recycle_above_mb: int = 512  # or when it holds so much more memory than at its start; 0: never
 
     def __post_init__(self) -> None:

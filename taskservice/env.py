@@ -66,6 +66,16 @@ def origins(name: str) -> list[str]:
     return given
 
 
+def redis_url(name: str) -> str:
+    """Never shows more than the scheme: there may be a password in it."""
+    given = text(name)
+    if given and not given.startswith(("redis://", "rediss://", "unix://")):
+        raise BadVariable(
+            name, f"{given.partition(':')[0]}:...", "redis://HOST:PORT/NUMBER, or rediss://, unix://"
+        )
+    return given
+
+
 def apps(name: str) -> list[str]:
     """Django apps by their dotted path (or that of their AppConfig). Each must be there to import."""
     given = words(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from taskservice import env
+from taskservice.cache import cache
 from taskservice.database import database, secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -19,6 +20,7 @@ CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
 HTTPS = env.boolean("HTTPS", default=False)
 LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])
 LOG_FORMAT = env.choice("LOG_FORMAT", "text", ["text", "json"])
+REDIS_URL = env.redis_url("REDIS_URL")
 API_PROCESSES = env.integer("TASKSERVICE_API_PROCESSES", 2, least=1, most=64)
 API_THREADS = env.integer("TASKSERVICE_API_THREADS", 16, least=1, most=256)
 
@@ -31,6 +33,7 @@ TASKSERVICE = {
     "default_handler": env.text("TASKSERVICE_DEFAULT_HANDLER", "demo.sleep"),
     "pooler": env.boolean("TASKSERVICE_POOLER", default=False),
     "listen_url": env.text("TASKSERVICE_LISTEN_URL"),
+    "redis_url": REDIS_URL,
     "recycle_after_tasks": env.integer("TASKSERVICE_RECYCLE_TASKS", 10_000, least=0, most=1_000_000_000),
     "recycle_above_mb": env.integer("TASKSERVICE_RECYCLE_MB", 512, least=0),
 }
@@ -93,6 +96,7 @@ REST_FRAMEWORK = {
 }
 
 DATABASES = {"default": database(BASE_DIR)}
+CACHES = {"default": cache(REDIS_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TASKS = {"default": {"BACKEND": "tasks.backend.DatabaseBackend", "QUEUES": []}}  # no list: any queue
 SECRET_KEY = secret_key(DATABASES["default"])

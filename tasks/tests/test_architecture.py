@@ -17,7 +17,7 @@ VALUES = {
     "states", "contract", "decide", "backoff", "ids", "errors", "conf", "registry", "handlers", "logs",
     "context", "results", "limits", "specs", "storable",
 }  # fmt: skip
-ROWS = {"models", "statements", "book", "clock", "bell", "sqlite", "postgres", "migrations"}
+ROWS = {"models", "statements", "book", "clock", "bell", "sqlite", "postgres", "redis_bell", "migrations"}
 VERBS = {"lifecycle"}
 EXTRAS = {"stats"}
 RUNTIME = {"worker"}

@@ -17,6 +17,7 @@ from tasks.tests.postgres import Postgres, postgres
 from tasks.tests.workers import wait_until
 from tasks.worker import listener as module
 from tasks.worker import run
+from tasks.worker.lines import PostgresLine
 from tasks.worker.listener import Listener
 
 
@@ -34,7 +35,7 @@ def listener(
     own = server.url() if request.param == "by a URL of its own" else ""
     reached = ConnectionHandler({"default": dict(dj_database_url.parse(server.url()))})
     monkeypatch.setattr(run, "connections", reached)
-    made = Listener(lambda: run._listening(own))
+    made = Listener(lambda: PostgresLine(lambda: run._listening(own)))
     wait_until(lambda: rings(made), "it listens, and says so in case somebody rang before")
     quiet(made)
     yield made
@@ -97,7 +98,7 @@ def test_what_is_swallowed_on_the_way_is_noticed_and_made_up_for(
         def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
             return super().execute("SELECT 1" if str(query).startswith("LISTEN") else query)
 
-    deaf = Listener(lambda: Swallowing.connect(server.url(), autocommit=True))
+    deaf = Listener(lambda: PostgresLine(lambda: Swallowing.connect(server.url(), autocommit=True)))
     wait_until(lambda: deaf.poll_seconds == module.DEAF_POLL_SECONDS, "it has noticed")
 
     [line] = [record for record in caplog.records if record.getMessage() == "bell.deaf"]
@@ -108,11 +109,11 @@ def test_what_is_swallowed_on_the_way_is_noticed_and_made_up_for(
 def test_a_server_that_is_away_costs_no_busy_loop(server: Postgres) -> None:
     tries: list[float] = []
 
-    def connect() -> psycopg.Connection[tuple[object, ...]]:
+    def open_line() -> PostgresLine:
         tries.append(time.monotonic())
         raise psycopg.OperationalError("away")
 
-    lonely = Listener(connect)
+    lonely = Listener(open_line)
     wait_until(lambda: len(tries) >= 3, "it tries again")
     lonely.close()
 

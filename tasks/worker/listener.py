@@ -1,4 +1,4 @@
-"""Who rings on PostgreSQL: a connection of its own that listens, in a thread of its own."""
+"""Who rings on PostgreSQL: a line of its own, on which a thread of its own listens."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-import psycopg
-
 from tasks.logs import event
-from tasks.postgres import CHANNEL, RING_EVERY_SECONDS
+from tasks.postgres import RING_EVERY_SECONDS
+from tasks.worker.lines import Line
 
 logger = logging.getLogger("tasks.dispatcher")
 
@@ -24,8 +23,6 @@ DEAF_POLL_SECONDS = 0.2
 LOOK_SECONDS = 1.0  # after which it looks whether it has been closed
 RECONNECT_SECONDS = (0.1, 0.5, 1.0, 2.0)
 
-Connect = Callable[[], "psycopg.Connection[tuple[object, ...]]"]
-
 
 class Listener:
     """Readable when somebody has committed something that a worker waits for; see ``tasks.bell``.
@@ -33,9 +30,9 @@ class Listener:
     Connecting and listening take as long as they take, which is why the loop leaves them to a thread.
     """
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, open_line: Callable[[], Line]) -> None:
         self.poll_seconds = POLL_SECONDS
-        self._connect = connect
+        self._open_line = open_line
         self._ear, self._mouth = socket.socketpair()
         self._ear.setblocking(False)
         self._mouth.setblocking(False)
@@ -65,18 +62,16 @@ class Listener:
     def _work(self) -> None:
         while not self._closed:
             try:
-                with self._connect() as connection:
-                    connection.execute(f"LISTEN {CHANNEL}")
-                    self._check(connection)
-                    self._listen(connection)
-            except psycopg.Error as error:
+                with self._open_line() as line:
+                    self._check(line)
+                    self._listen(line)
+            except Exception as error:  # of whichever driver: this thread must live
                 self._lost(error)
 
-    def _check(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    def _check(self, line: Line) -> None:
         """A pooler may take LISTEN and never deliver: ring by another connection, and hear it."""
-        with self._connect() as other:
-            other.execute(f"NOTIFY {CHANNEL}")
-        heard = any(True for _ in connection.notifies(timeout=CHECK_SECONDS, stop_after=1))
+        line.ring()
+        heard = line.heard(within=CHECK_SECONDS)
         self.poll_seconds = POLL_SECONDS if heard else DEAF_POLL_SECONDS
         if not heard and not self._told:
             self._told = True
@@ -84,18 +79,18 @@ class Listener:
         self._failures = 0
         self._ring()  # somebody may have rung before we heard
 
-    def _listen(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    def _listen(self, line: Line) -> None:
         again_at = 0.0  # monotonic; 0: there was no ring just now
         while not self._closed:
             patience = max(0.0, again_at - time.monotonic()) if again_at else LOOK_SECONDS
-            if any(True for _ in connection.notifies(timeout=patience, stop_after=1)):
+            if line.heard(within=patience):
                 self._ring()
                 again_at = again_at or time.monotonic() + AGAIN_SECONDS
             if again_at and time.monotonic() >= again_at:
                 self._ring()
                 again_at = 0.0
 
-    def _lost(self, error: psycopg.Error) -> None:
+    def _lost(self, error: Exception) -> None:
         self.poll_seconds = DEAF_POLL_SECONDS
         if not self._failures:
             event(logger, logging.WARNING, "bell.lost", error=" ".join(str(error).split()))
@@ -106,5 +101,5 @@ class Listener:
 
 HINT = (
     "LISTEN is not heard here, as behind PgBouncer in transaction mode; "
-    "TASKSERVICE_LISTEN_URL may name a direct connection."
+    "TASKSERVICE_LISTEN_URL may name a direct connection, or REDIS_URL a Redis that rings instead."
 )

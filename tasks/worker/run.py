@@ -14,7 +14,7 @@ from typing import Any
 from django.db import connections
 from setproctitle import setproctitle
 
-from tasks import bell, ids, lifecycle, postgres, registry
+from tasks import bell, ids, lifecycle, postgres, redis_bell, registry
 from tasks.conf import Config
 from tasks.contract import Claimant
 from tasks.logs import event
@@ -26,6 +26,8 @@ from tasks.worker.dispatcher import Dispatcher, Plan
 from tasks.worker.duties import Duties
 from tasks.worker.executor import Limits
 from tasks.worker.ledger import Ledger
+from tasks.worker.lines import Line, PostgresLine, RedisLine
+from tasks.worker.listener import Listener
 from tasks.worker.lock import WorkerLock, place_of_locks
 from tasks.worker.pool import Pool
 from tasks.worker.report import Report
@@ -126,9 +128,7 @@ def database_path() -> str:
 
 def _bell(config: Config) -> Rings | None:
     if postgres.is_postgres(database()):
-        from tasks.worker.listener import Listener  # its driver costs memory, for nothing on SQLite
-
-        return Listener(partial(_listening, config.listen_url))
+        return Listener(partial(_line, config))
     path = database_path()
     try:
         return Bell(path + bell.BELL) if path else None
@@ -137,9 +137,15 @@ def _bell(config: Config) -> Rings | None:
         return None
 
 
+def _line(config: Config) -> Line:
+    if redis_bell.is_chosen(config):
+        return RedisLine(redis_bell.client(config.redis_url), redis_bell.channel(database()))
+    return PostgresLine(partial(_listening, config.listen_url))
+
+
 def _listening(url: str) -> Any:
     """A connection of its own, which no pool and no transaction has a say in."""
-    import psycopg
+    import psycopg  # costs memory, for nothing on SQLite
 
     if url:
         limits: dict[str, Any] = postgres.LIMITS

@@ -1,0 +1,72 @@
+"""On which rings reach a ``Listener``: a connection that listens to PostgreSQL, or to Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from tasks import postgres
+
+if TYPE_CHECKING:
+    import psycopg
+    from redis import Redis
+
+
+class Line(Protocol):
+    """An open connection; whatever fails, it is closed, and another is opened."""
+
+    def heard(self, *, within: float) -> bool:
+        """Whether somebody has rung; waits for so many seconds."""
+
+    def ring(self) -> None:
+        """As others do it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+class PostgresLine:
+    """``connect`` opens a connection past every pool and transaction."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+        self._connect = connect
+        self._connection = connect()
+
+    def __enter__(self) -> Self:
+        self._connection.execute(f"LISTEN {postgres.CHANNEL}")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._connection.close()
+
+    def heard(self, *, within: float) -> bool:
+        return any(True for _ in self._connection.notifies(timeout=within, stop_after=1))
+
+    def ring(self) -> None:
+        with self._connect() as other:
+            other.execute(f"NOTIFY {postgres.CHANNEL}")
+
+
+class RedisLine:
+    def __init__(self, client: Redis, channel: str) -> None:
+        self._client, self._channel = client, channel
+        self._subscription = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        self._subscription.subscribe(self._channel)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._subscription.close()
+
+    def heard(self, *, within: float) -> bool:
+        deadline = time.monotonic() + within
+        while (left := deadline - time.monotonic()) > 0:
+            if self._subscription.get_message(timeout=left):
+                return True
+        return False
+
+    def ring(self) -> None:
+        self._client.publish(self._channel, "")
