@@ -51,9 +51,10 @@ class InvalidFields(TaskServiceError):
 class UnknownHandler(TaskServiceError):
     code = "unknown-handler"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, pointer: str | None = None) -> None:
         super().__init__(f"No handler is called {name!r}: check the spelling, or add the app with it.")
         self.name = name
+        self.pointer = pointer  # RFC 6901, into the body that named it
 
 
 class ConflictingState(TaskServiceError):

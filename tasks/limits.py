@@ -10,6 +10,7 @@ HANDLER_CHARS = 255
 TAGS = 20
 TAG_CHARS = 64
 MAX_ATTEMPTS = 1_000
+BATCH_TASKS = 1_000  # made by one request
 ROWS_AT_ONCE = 500  # moved by one transaction, so that nobody waits long for the write lock
 MIN_TIMEOUT = timedelta(milliseconds=1)
 MAX_TIMEOUT = timedelta(seconds=1_000_000)  # more than 11 days

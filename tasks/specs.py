@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from tasks import registry
 from tasks.conf import config
 from tasks.contract import TaskSpec
-from tasks.errors import FieldError, InvalidFields
+from tasks.errors import FieldError, InvalidFields, UnknownHandler
 from tasks.limits import (
+    BATCH_TASKS,
     HANDLER_CHARS,
     MAX_ATTEMPTS,
     MAX_TIMEOUT,
     MIN_TIMEOUT,
     QUEUE_RULE,
+    TAG_CHARS,
+    TAGS,
     TITLE_CHARS,
     is_queue_name,
 )
@@ -40,10 +43,10 @@ def spec_from_json(value: Any, *, owner: str, now: Callable[[], datetime], at: s
     if not isinstance(value, dict):
         raise InvalidFields([FieldError(code="type", detail="a task must be an object", pointer=at)])
     given, errors = _read_members(value, at)
-    errors += _conflicts(value, at)
+    errors += _conflicts(value, given, at)
     if errors:
         raise InvalidFields(errors[:ERRORS_SHOWN])
-    handler = _handler(given)
+    handler = _handler(given, at)
     return TaskSpec(
         handler=handler.handler,
         title=given.get("title", handler.title),
@@ -51,11 +54,50 @@ def spec_from_json(value: Any, *, owner: str, now: Callable[[], datetime], at: s
         owner=owner,
         queue=given.get("queue", handler.queue_name),
         priority=given.get("priority", handler.priority),
-        tags=tuple(handler.tags),
+        tags=given.get("tags", tuple(handler.tags)),
         run_at=_run_at(given, now),
+        expires_at=given.get("expires_at"),
         max_attempts=given.get("max_attempts", handler.max_attempts),
         timeout=given.get("timeout_seconds", handler.timeout),
     )
+
+
+def specs_from_json(value: Any, *, owner: str, now: Callable[[], datetime]) -> list[TaskSpec]:
+    """The specs of ``{"tasks": [...]}``. Raises as ``spec_from_json``, for all of them together."""
+    tasks = _batch(value)
+    present = cache(now)  # the same for all
+    specs: list[TaskSpec] = []
+    errors: list[FieldError] = []
+    stranger: UnknownHandler | None = None
+    for number, task in enumerate(tasks):
+        try:
+            specs.append(spec_from_json(task, owner=owner, now=present, at=f"/tasks/{number}"))
+        except InvalidFields as error:
+            errors += error.fields
+        except UnknownHandler as error:
+            stranger = stranger or error
+        if len(errors) >= ERRORS_SHOWN:
+            break
+    if errors:
+        raise InvalidFields(errors[:ERRORS_SHOWN])
+    if stranger is not None:
+        raise stranger
+    return specs
+
+
+def _batch(value: Any) -> list[Any]:
+    if not isinstance(value, dict) or "tasks" not in value:
+        raise InvalidFields([FieldError(code="required", detail="tasks is required", pointer="/tasks")])
+    others = [name for name in value if name != "tasks"]
+    errors = [_error(name, "unknown", "is not a known member (known: tasks)", "") for name in others]
+    tasks = value["tasks"]
+    if not isinstance(tasks, list):
+        errors.append(_error("tasks", "type", "must be an array", ""))
+    elif not 1 <= len(tasks) <= BATCH_TASKS:
+        errors.append(_error("tasks", "length", f"must have 1 to {BATCH_TASKS:,} members", ""))
+    if errors:
+        raise InvalidFields(errors[:ERRORS_SHOWN])
+    return list(tasks)
 
 
 class _Wrong(Exception):
@@ -80,13 +122,18 @@ def _read_members(value: dict[str, Any], at: str) -> tuple[dict[str, Any], list[
     return given, errors
 
 
-def _conflicts(value: dict[str, Any], at: str) -> list[FieldError]:
+def _conflicts(value: dict[str, Any], given: dict[str, Any], at: str) -> list[FieldError]:
     """What is wrong between members that are right by themselves."""
     errors = []
     if "title" not in value and "handler" not in value:
         errors.append(_error("title", "required", "is required, or else a handler", at))
     if value.get("run_at") is not None and value.get("delay_seconds") is not None:
         errors.append(_error("delay_seconds", "conflict", "and run_at exclude each other", at))
+    if errors:
+        return errors
+    run_at, expires_at = given.get("run_at"), given.get("expires_at")
+    if run_at is not None and expires_at is not None and expires_at <= run_at:
+        errors.append(_error("expires_at", "conflict", "must be later than run_at", at))
     return errors
 
 
@@ -96,11 +143,14 @@ def _error(name: str, code: str, text: str, at: str) -> FieldError:
     return FieldError(code=code, detail=f"{shown} {text}", pointer=pointer)
 
 
-def _handler(given: dict[str, Any]) -> ServiceTask:
+def _handler(given: dict[str, Any], at: str) -> ServiceTask:
     """The default one need not be public: the operator chose it, not the client."""
-    if "handler" in given:
+    if "handler" not in given:
+        return registry.find(config().default_handler)
+    try:
         return registry.find_public(given["handler"])
-    return registry.find(config().default_handler)
+    except UnknownHandler as error:
+        raise UnknownHandler(error.name, pointer=f"{at}/handler") from error
 
 
 def _run_at(given: dict[str, Any], now: Callable[[], datetime]) -> datetime | None:
@@ -154,6 +204,16 @@ def _seconds(value: Any, *, least: float, most: int) -> timedelta | None:
     return timedelta(seconds=value)
 
 
+def _tags(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+        raise _Wrong("type", "must be an array of strings")
+    if len(value) > TAGS:
+        raise _Wrong("length", f"must have at most {TAGS} members")
+    if not all(tag.strip() and len(tag) <= TAG_CHARS for tag in value):
+        raise _Wrong("length", f"must hold strings of 1 to {TAG_CHARS} characters, none of them blank")
+    return tuple(dict.fromkeys(value))
+
+
 def _time(value: Any) -> datetime | None:
     if value is None:
         return None
@@ -174,6 +234,8 @@ _MEMBERS: dict[str, Callable[[Any], Any]] = {
     "queue": _queue,
     "priority": partial(_whole, least=-100, most=100),
     "run_at": _time,
+    "expires_at": _time,
+    "tags": _tags,
     "delay_seconds": partial(_seconds, least=0, most=MAX_DELAY_SECONDS),
     "max_attempts": partial(_whole, least=1, most=MAX_ATTEMPTS),
     "timeout_seconds": partial(

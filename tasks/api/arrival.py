@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 END_OF_LINE = b"\r\n"
 END_OF_HEAD = b"\r\n\r\n"
@@ -10,6 +11,9 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_CHUNK_LINE_BYTES = 1024
 MAX_DIGITS = 15  # of a length: far too many already
 
+NONE_LARGER: Mapping[bytes, int] = {}
+
+_PATH = re.compile(rb"[^ ]+ ([^ ?]+)")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*(?=\r\n)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
@@ -32,11 +36,13 @@ class Arrival:
     request on which the two disagreed could make a thread wait for its client.
     """
 
-    def __init__(self, *, max_body_bytes: int) -> None:
+    def __init__(self, *, max_body_bytes: int, larger: Mapping[bytes, int] = NONE_LARGER) -> None:
+        """``larger``: paths that may have more, without a query."""
         self.data = bytearray()
         self.complete = False
         self.expects_word = False  # its body comes when it is told to go on
         self._max_body_bytes = max_body_bytes
+        self._larger = larger
         self._at = 0  # so far it has been looked at
         self._end: int | None = None  # known from the head on; None while it is, and with chunks
         self._chunked = False
@@ -66,6 +72,8 @@ class Arrival:
 
     def _read_head(self, end: int) -> None:
         head = bytes(self.data[:end])
+        path = _PATH.match(head)
+        self._max_body_bytes = self._larger.get(path[1] if path else b"", self._max_body_bytes)
         lengths = [digits.lstrip(b"0") or b"0" for digits in _LENGTH.findall(head)]
         self._at = end
         self._chunked = _CHUNKED.search(head) is not None

@@ -12,11 +12,13 @@ from tasks.errors import FieldError, InvalidFields, InvalidJson, TooLarge
 from tasks.storable import check_storable
 
 MAX_BODY_BYTES = 256 * 1024
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+BATCH_PATH = "/tasks/batch"
 
 
-def read_object(request: HttpRequest) -> dict[str, Any]:
+def read_object(request: HttpRequest, *, limit_bytes: int = MAX_BODY_BYTES) -> dict[str, Any]:
     """The body as a JSON object. Raises InvalidJson or TooLarge."""
-    value = parse(read_bytes(request))
+    value = parse(read_bytes(request, limit_bytes=limit_bytes))
     if not isinstance(value, dict):
         raise InvalidJson("the body must be one JSON object")
     return value
@@ -33,20 +35,20 @@ def expect_nothing(request: HttpRequest) -> None:
         raise InvalidFields([FieldError(code="unknown", detail=detail, pointer="")])
 
 
-def read_bytes(request: HttpRequest) -> bytes:
-    """The body, at most ``MAX_BODY_BYTES``; reads no further than it must to know that there is more."""
+def read_bytes(request: HttpRequest, *, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """The body; reads no further than it must to know that there is more than allowed."""
     announced = _announced_bytes(request)
-    if announced is not None and announced > MAX_BODY_BYTES:
-        raise TooLarge("body", limit_bytes=MAX_BODY_BYTES)
+    if announced is not None and announced > limit_bytes:
+        raise TooLarge("body", limit_bytes=limit_bytes)
     # Django reads nothing without a Content-Length: a chunked body comes from the server itself
     chunked = announced is None and request.META.get("wsgi.input_terminated")
     source = request.META["wsgi.input"] if chunked else request
     try:
-        body: bytes = source.read(MAX_BODY_BYTES + 1)
+        body: bytes = source.read(limit_bytes + 1)
     except Exception as error:  # each server has its own for chunks that are none, and clients that left
         raise InvalidJson("the body could not be read") from error
-    if len(body) > MAX_BODY_BYTES:
-        raise TooLarge("body", limit_bytes=MAX_BODY_BYTES)
+    if len(body) > limit_bytes:
+        raise TooLarge("body", limit_bytes=limit_bytes)
     if announced is not None and len(body) < announced:
         raise InvalidJson("the body ended before its Content-Length")
     return body

@@ -16,7 +16,7 @@ from django.views import defaults
 from rest_framework.exceptions import MethodNotAllowed
 
 from tasks.api.answers import json_answer
-from tasks.errors import InvalidFields, InvalidJson, TaskServiceError, Unavailable
+from tasks.errors import InvalidFields, InvalidJson, TaskServiceError, Unavailable, UnknownHandler
 from tasks.logs import event
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,13 @@ def _(error: InvalidFields) -> dict[str, Any]:
 @_members.register
 def _(error: InvalidJson) -> dict[str, Any]:
     return {"errors": [{"pointer": "", "code": "invalid-json", "detail": error.reason}]}
+
+
+@_members.register
+def _(error: UnknownHandler) -> dict[str, Any]:
+    if error.pointer is None:
+        return {}
+    return {"errors": [{"pointer": error.pointer, "code": error.code, "detail": str(error)}]}
 
 
 def is_outage(error: BaseException | None) -> bool:

@@ -95,7 +95,7 @@ class ApiWorker(ThreadWorker):
         try:
             conn.init()
             conn.sock.setblocking(False)
-            self._arrivals[conn] = Arrival(max_body_bytes=_max_body_bytes())
+            self._arrivals[conn] = _new_arrival()
             self._take(conn, _parser(conn).unreader.take_buffered())
             if self._is_ready(conn):
                 self._hand_over(conn)
@@ -290,7 +290,8 @@ def _address(address: Any) -> str:
     return str(address[0]) if isinstance(address, tuple) and address else ""
 
 
-def _max_body_bytes() -> int:
-    from tasks.api.bodies import MAX_BODY_BYTES  # in the worker only: the arbiter needs no API
+def _new_arrival() -> Arrival:
+    from tasks.api import bodies  # in the worker only: the arbiter needs no API
 
-    return MAX_BODY_BYTES
+    larger = {bodies.BATCH_PATH.encode(): bodies.MAX_BATCH_BYTES}
+    return Arrival(max_body_bytes=bodies.MAX_BODY_BYTES, larger=larger)

@@ -8,6 +8,7 @@ from tasks.api import views
 
 urlpatterns = [
     path("tasks", views.TaskCollection.as_view()),
+    path("tasks/batch", views.TaskBatch.as_view()),
     path("task", views.TaskByQuery.as_view()),
     path("tasks/<str:task_id>", views.TaskDetail.as_view()),
     path("tasks/<str:task_id>/cancel", views.TaskCancel.as_view()),

@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from tasks import clock, lifecycle, stats
 from tasks.api.answers import json_answer
-from tasks.api.bodies import expect_nothing, read_object
+from tasks.api.bodies import MAX_BATCH_BYTES, expect_nothing, read_object
 from tasks.api.group_commit import GroupCommit
 from tasks.api.listing import TASK_FILTERS, listing_from
 from tasks.api.origins import comes_from_another_site
@@ -24,7 +24,7 @@ from tasks.api.resource import Described, attempt_resource, latest_attempt, reso
 from tasks.errors import ConflictingState, FieldError, ForeignOrigin, InvalidFields, TaskNotFound
 from tasks.models import Attempt, Task, TaskQuerySet
 from tasks.models.task import database
-from tasks.specs import spec_from_json
+from tasks.specs import spec_from_json, specs_from_json
 from tasks.states import Status
 
 intake = GroupCommit()
@@ -66,6 +66,16 @@ class TaskCollection(ApiView):
         spec = spec_from_json(read_object(request), owner=owner_of(request), now=now)
         task = intake.enqueue(spec)
         return task_answer(task, status=201, headers={"Location": f"{request.path}/{task.id}"})
+
+
+class TaskBatch(ApiView):
+    def post(self, request: Request) -> HttpResponse:
+        """All or none, in one commit."""
+        now = partial(clock.now, database())
+        body = read_object(request, limit_bytes=MAX_BATCH_BYTES)
+        made = lifecycle.enqueue(specs_from_json(body, owner=owner_of(request), now=now))
+        shown = timezone.now()
+        return json_answer({"items": [resource(task, now=shown) for task in made]}, status=201)
 
 
 class TaskDetail(ApiView):

@@ -220,3 +220,21 @@ def test_a_handler_that_is_not_public_cannot_be_asked_for(api: Api, name: str) -
 
     assert repr(name) in problem["detail"]
     assert not Task.objects.exists()
+
+
+def test_tags_take_the_place_of_the_handlers_and_each_counts_once(api: Api) -> None:
+    assert api.create(handler="demo.echo", tags=["a", "b", "a"])["tags"] == ["a", "b"]
+
+
+def test_a_time_to_expire_is_kept(api: Api) -> None:
+    made = api.create(handler="demo.echo", expires_at="2030-01-12T01:37:19+01:00")
+
+    assert made["expires_at"] == "2030-01-12T00:37:19.000000Z"
+
+
+def test_nothing_may_expire_before_it_could_run(api: Api) -> None:
+    times = {"run_at": "2030-01-12T00:00:00Z", "expires_at": "2030-01-12T01:00:00+01:00"}
+
+    problem = api.post("/tasks", {"handler": "demo.echo", **times}).problem(400, "invalid-field")
+
+    assert [(error["pointer"], error["code"]) for error in problem["errors"]] == [("/expires_at", "conflict")]

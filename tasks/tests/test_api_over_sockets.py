@@ -191,3 +191,14 @@ def test_another_host_is_not_served(server: Server) -> None:
 
     assert status == 400
     assert json.loads(body)["type"] == "/problems/bad-request"
+
+
+def test_a_batch_of_megabytes_is_taken_where_other_bodies_are_not(server: Server) -> None:
+    large = {"handler": "demo.echo", "payload": {"text": "x" * 100_000}}
+    body = json.dumps({"tasks": [large] * 40}).encode()
+
+    status, answer = server.ask("POST", "/tasks/batch", body)
+
+    assert status == 201
+    assert len(json.loads(answer)["items"]) == 40
+    assert server.ask("POST", "/tasks", body)[0] == 413

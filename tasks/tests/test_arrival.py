@@ -128,3 +128,18 @@ def test_a_client_of_before_http_1_1_is_told_nothing() -> None:
     data = head("Expect: 100-continue", "Content-Length: 5").replace(b"HTTP/1.1", b"HTTP/1.0")
 
     assert not arrival_of(data).expects_word
+
+
+@pytest.mark.parametrize(
+    ("target", "most"),
+    [("/many", 5000), ("/many?a=b", 5000), ("/many/", LIMIT_BYTES), ("/other?/many", LIMIT_BYTES)],
+)
+def test_some_paths_may_have_larger_bodies(target: str, most: int) -> None:
+    def arrive(size: int) -> bool:
+        arrival = Arrival(max_body_bytes=LIMIT_BYTES, larger={b"/many": 5000})
+        arrival.feed(f"POST {target} HTTP/1.1\r\nContent-Length: {size}\r\n\r\n".encode() + b"x" * size)
+        return arrival.complete
+
+    assert arrive(most)
+    with pytest.raises(Refused, match=f"{most:,}"):
+        arrive(most + 1)
