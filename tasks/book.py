@@ -109,6 +109,28 @@ class Book:
         with self._connection.cursor() as cursor:
             cursor.executemany(statements.record(), rows)
 
+    # -- requests that are sent again
+
+    def reserve(self, rows: Sequence[Row], *, too_old: datetime) -> set[Row]:
+        """(owner, path, key, fingerprint, created_at), sorted: the keys that nobody had, or has any more."""
+        flat = [value for row in rows for value in row]
+        return set(self._fetch(statements.reserve(len(rows)), (*flat, self.time(too_old))))
+
+    def kept(self, key: Row) -> Row | None:
+        """(fingerprint, status, body, location) for (owner, path, key)."""
+        rows = self._fetch(statements.KEPT, key)
+        return rows[0] if rows else None
+
+    def keep(self, rows: Sequence[Row]) -> None:
+        """(status, body, location, owner, path, key)."""
+        with self._connection.cursor() as cursor:
+            cursor.executemany(statements.KEEP, rows)
+
+    def forget(self, too_old: datetime, *, limit: int) -> int:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statements.FORGET, (self.time(too_old), limit))
+            return int(cursor.rowcount)
+
     # -- how
 
     def _fetch(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:

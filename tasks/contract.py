@@ -68,6 +68,26 @@ class Enqueued:
     cancel_requested_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Once:
+    """What makes two requests the same one, sent again; and what must not differ between them then."""
+
+    owner: str
+    path: str
+    key: str
+    fingerprint: str = field(compare=False)  # of the body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """The answer of the first of them. ``status`` 0: it is not decided yet."""
+
+    fingerprint: str
+    status: int
+    body: str
+    location: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimant:
     """Who claims: a dispatcher, what it knows and what it serves."""

@@ -30,10 +30,11 @@ class InvalidJson(TaskServiceError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldError:
-    """What is wrong with one member of a body, or with one parameter of a query."""
+    """What is wrong with one member of a body, one parameter of a query, or one header."""
 
     pointer: str | None = None  # RFC 6901, into the body
     parameter: str | None = None
+    header: str | None = None
     code: str
     detail: str  # a sentence that names the field
 
@@ -65,6 +66,24 @@ class ConflictingState(TaskServiceError):
     def __init__(self, wish: str, status: str) -> None:
         super().__init__(f"A task that is {status} cannot be {wish}.")
         self.status = status
+
+
+class KeyInFlight(TaskServiceError):
+    """A request with the same Idempotency-Key is being decided."""
+
+    code = "idempotency-in-flight"
+
+    def __init__(self) -> None:
+        super().__init__("A request with this Idempotency-Key is being decided; ask again for its outcome.")
+
+
+class KeyReused(TaskServiceError):
+    """An Idempotency-Key came with another body than before."""
+
+    code = "idempotency-mismatch"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used with another body; take a new key for a new request.")
 
 
 class TooLarge(TaskServiceError):

@@ -54,3 +54,8 @@ def ring(alias: str) -> None:
     # a listener that misses it looks by itself a moment later
     with suppress(Error), connections[alias].cursor() as cursor:
         cursor.execute(f"NOTIFY {CHANNEL}")
+
+
+def lock_was_not_free(error: BaseException) -> bool:
+    """Whether ``lock_timeout`` ended the statement: somebody else is still writing what it needs."""
+    return getattr(error.__cause__, "sqlstate", None) == "55P03"

@@ -156,3 +156,33 @@ WITH v(k, f) AS (VALUES {{values}})
 SELECT id, fence, cancel_requested_at FROM tasks JOIN v ON {_HELD}
 {"ORDER BY id FOR UPDATE OF tasks" if postgres else ""}
 """  # noqa: S608 - constants
+
+
+# -- requests that are sent again
+
+
+@cache
+def reserve(size: int) -> str:
+    """Takes over what has grown too old. On PostgreSQL it waits for one who has just taken the same key."""
+    values = ", ".join(["(%s, %s, %s, %s, %s, '')"] * size)
+    return f"""
+INSERT INTO idempotency (owner, path, key, fingerprint, created_at, location) VALUES {values}
+ON CONFLICT (owner, path, key) DO UPDATE SET fingerprint = excluded.fingerprint,
+  created_at = excluded.created_at, status = NULL, body = NULL, location = ''
+WHERE idempotency.created_at <= %s
+RETURNING owner, path, key
+"""  # noqa: S608 - constants
+
+
+KEPT = """
+SELECT fingerprint, COALESCE(status, 0), COALESCE(body, ''), location FROM idempotency
+WHERE owner = %s AND path = %s AND key = %s
+"""
+KEEP = (
+    "UPDATE idempotency SET status = %s, body = %s, location = %s WHERE owner = %s AND path = %s AND key = %s"
+)
+FORGET = """
+DELETE FROM idempotency WHERE (owner, path, key) IN (
+  SELECT owner, path, key FROM idempotency WHERE created_at <= %s ORDER BY created_at LIMIT %s
+)
+"""

@@ -16,8 +16,21 @@ def json_answer(
     content_type: str = "application/json",
     headers: Mapping[str, str] | None = None,
 ) -> HttpResponse:
+    return answer(json_bytes(value), status=status, content_type=content_type, headers=headers)
+
+
+def json_bytes(value: Any) -> bytes:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    content = text.encode("utf-8", "replace") + b"\n"  # no answer may fail over a lone surrogate
+    return text.encode("utf-8", "replace") + b"\n"  # no answer may fail over a lone surrogate
+
+
+def answer(
+    content: bytes,
+    *,
+    status: int,
+    content_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
+) -> HttpResponse:
     # the length: CommonMiddleware adds it too, but not to an answer that never comes by there
     given = {**(headers or {}), "Content-Type": content_type, "Content-Length": str(len(content))}
     return HttpResponse(content, status=status, headers=given)

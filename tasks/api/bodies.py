@@ -16,9 +16,9 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 BATCH_PATH = "/tasks/batch"
 
 
-def read_object(request: HttpRequest, *, limit_bytes: int = MAX_BODY_BYTES) -> dict[str, Any]:
-    """The body as a JSON object. Raises InvalidJson or TooLarge."""
-    value = parse(read_bytes(request, limit_bytes=limit_bytes))
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object. Raises InvalidJson."""
+    value = parse(body)
     if not isinstance(value, dict):
         raise InvalidJson("the body must be one JSON object")
     return value
@@ -36,7 +36,7 @@ def expect_nothing(request: HttpRequest) -> None:
 
 
 def read_bytes(request: HttpRequest, *, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
-    """The body; reads no further than it must to know that there is more than allowed."""
+    """The body; no more of it than shows that there is too much. Raises TooLarge or InvalidJson."""
     announced = _announced_bytes(request)
     if announced is not None and announced > limit_bytes:
         raise TooLarge("body", limit_bytes=limit_bytes)

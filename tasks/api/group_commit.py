@@ -8,27 +8,27 @@ from dataclasses import dataclass, field
 
 from django.db import connections
 
-from tasks import lifecycle
+from tasks.api.creation import Answered, Asked, create
 from tasks.api.problems import is_outage
-from tasks.contract import Enqueued, TaskSpec
+from tasks.contract import Once
 from tasks.errors import Unavailable
 from tasks.models.task import database
 
-Enqueue = Callable[[Sequence[TaskSpec]], Sequence[Enqueued]]
+Commit = Callable[[Sequence[Asked]], Sequence[Answered | Exception]]
 
 
 @dataclass(slots=True)
 class Wish:
     """What one request wants, and what came of it."""
 
-    spec: TaskSpec
-    task: Enqueued | None = None
+    asked: Asked
+    answer: Answered | None = None
     error: Exception | None = None
     told: threading.Event = field(default_factory=threading.Event)
 
     @property
     def settled(self) -> bool:
-        return self.task is not None or self.error is not None
+        return self.answer is not None or self.error is not None
 
 
 class GroupCommit:
@@ -38,17 +38,24 @@ class GroupCommit:
     that ask for a turn to write get it sooner than many.
     """
 
-    def __init__(self, enqueue: Enqueue = lifecycle.enqueue) -> None:
-        self._enqueue = enqueue
+    def __init__(self, commit: Commit = create) -> None:
+        self._transaction = commit
         self._lock = threading.Lock()
         self._gathered: list[Wish] = []
         self._led = False  # a thread commits, or has been told to
 
-    def enqueue(self, spec: TaskSpec) -> Enqueued:
-        """Returns once the task is committed. Raises what ``lifecycle.enqueue`` would for this spec alone."""
+    def create(self, asked: Asked) -> Answered:
+        """Returns once the tasks are committed. Raises what ``create`` would for this request alone."""
+        wish = Wish(asked)
         if connections[database()].in_atomic_block:  # to commit is the caller's affair
-            return self._enqueue([spec])[0]
-        wish = Wish(spec)
+            self._commit([wish])
+        else:
+            self._take_part(wish)
+        if wish.answer is None:
+            raise wish.error or Unavailable()
+        return wish.answer
+
+    def _take_part(self, wish: Wish) -> None:
         with self._lock:
             self._gathered.append(wish)
             follows, self._led = self._led, True
@@ -56,14 +63,11 @@ class GroupCommit:
             wish.told.wait()
         if not wish.settled:
             self._lead()
-        if wish.task is None:
-            raise wish.error or Unavailable()
-        return wish.task
 
     def _lead(self) -> None:
         """Commit all that has gathered, one's own wish among it, and hand over to who came meanwhile."""
         with self._lock:
-            group, self._gathered = self._gathered, []
+            group, self._gathered = _one_of_each_key(self._gathered)
         try:
             self._commit(group)
         finally:
@@ -71,18 +75,21 @@ class GroupCommit:
 
     def _commit(self, group: Sequence[Wish]) -> None:
         try:
-            made = self._enqueue([wish.spec for wish in group])
+            answers = self._transaction([wish.asked for wish in group])
         except Exception as error:
             if is_outage(error):
                 _refuse(group, error)
             elif len(group) == 1:
                 group[0].error = error
-            else:  # nothing was written: find out whose spec it is
+            else:  # nothing was written: find out whose affair it is
                 for wish in group:
                     self._commit([wish])
         else:
-            for wish, task in zip(group, made, strict=True):
-                wish.task = task
+            for wish, answer in zip(group, answers, strict=True):
+                if isinstance(answer, Answered):
+                    wish.answer = answer
+                else:
+                    wish.error = answer
 
     def _hand_over(self, group: Sequence[Wish]) -> None:
         _refuse([wish for wish in group if not wish.settled], Unavailable())  # this thread is being ended
@@ -96,6 +103,19 @@ class GroupCommit:
                 self._gathered[0].told.set()
         for wish in group:
             wish.told.set()
+
+
+def _one_of_each_key(wishes: Sequence[Wish]) -> tuple[list[Wish], list[Wish]]:
+    """Those of the next group, the first among them; and the others, sent again while the first ones wait."""
+    seen: set[Once] = set()
+    now: list[Wish] = []
+    later: list[Wish] = []
+    for wish in wishes:
+        once = wish.asked.once
+        (later if once in seen else now).append(wish)
+        if once is not None:
+            seen.add(once)
+    return now, later
 
 
 def _refuse(group: Sequence[Wish], error: Exception) -> None:

@@ -16,7 +16,14 @@ from django.views import defaults
 from rest_framework.exceptions import MethodNotAllowed
 
 from tasks.api.answers import json_answer
-from tasks.errors import InvalidFields, InvalidJson, TaskServiceError, Unavailable, UnknownHandler
+from tasks.errors import (
+    InvalidFields,
+    InvalidJson,
+    KeyInFlight,
+    TaskServiceError,
+    Unavailable,
+    UnknownHandler,
+)
 from tasks.logs import event
 
 logger = logging.getLogger(__name__)
@@ -33,8 +40,10 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "not-found":          (404, "Not found"),
     "method-not-allowed": (405, "Method not allowed"),
     "conflict-state":     (409, "Conflict with the task's state"),
+    "idempotency-in-flight": (409, "A request with this key is being decided"),
     "too-large":          (413, "Too large"),
     "unknown-handler":    (422, "Unknown handler"),
+    "idempotency-mismatch": (422, "This key was used with another body"),
     "internal-error":     (500, "Internal error"),
     "unavailable":        (503, "Unavailable"),
 }
@@ -73,7 +82,8 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespo
 
 def retry_after(code: str) -> Mapping[str, str]:
     """The header of a problem that may be over when the same is asked again."""
-    return {"Retry-After": str(RETRY_AFTER_SECONDS)} if code == Unavailable.code else {}
+    again = code in (Unavailable.code, KeyInFlight.code)
+    return {"Retry-After": str(RETRY_AFTER_SECONDS)} if again else {}
 
 
 @singledispatch

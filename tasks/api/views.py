@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -14,13 +15,16 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from tasks import clock, lifecycle, stats
-from tasks.api.answers import json_answer
-from tasks.api.bodies import MAX_BATCH_BYTES, expect_nothing, read_object
+from tasks.api.answers import answer, json_answer, json_bytes
+from tasks.api.bodies import MAX_BATCH_BYTES, expect_nothing, parse_object, read_bytes
+from tasks.api.creation import Answered, Asked
 from tasks.api.group_commit import GroupCommit
+from tasks.api.idempotency import REPLAYED, once_of
 from tasks.api.listing import TASK_FILTERS, listing_from
 from tasks.api.origins import comes_from_another_site
 from tasks.api.pagination import Listing, Page, page_answer, page_of
 from tasks.api.resource import Described, attempt_resource, latest_attempt, resource
+from tasks.contract import Enqueued
 from tasks.errors import ConflictingState, FieldError, ForeignOrigin, InvalidFields, TaskNotFound
 from tasks.models import Attempt, Task, TaskQuerySet
 from tasks.models.task import database
@@ -62,20 +66,38 @@ class TaskCollection(ApiView):
         return page_answer([resource(task, now=now) for task in page.items], page, wanted)
 
     def post(self, request: Request) -> HttpResponse:
-        now = partial(clock.now, database())
-        spec = spec_from_json(read_object(request), owner=owner_of(request), now=now)
-        task = intake.enqueue(spec)
-        return task_answer(task, status=201, headers={"Location": f"{request.path}/{task.id}"})
+        body, owner = read_bytes(request), owner_of(request)
+        spec = spec_from_json(parse_object(body), owner=owner, now=partial(clock.now, database()))
+        once = once_of(request, body, owner=owner)
+        return creation_answer(intake.create(Asked(specs=[spec], once=once, answer=_one_made)))
 
 
 class TaskBatch(ApiView):
     def post(self, request: Request) -> HttpResponse:
         """All or none, in one commit."""
-        now = partial(clock.now, database())
-        body = read_object(request, limit_bytes=MAX_BATCH_BYTES)
-        made = lifecycle.enqueue(specs_from_json(body, owner=owner_of(request), now=now))
-        shown = timezone.now()
-        return json_answer({"items": [resource(task, now=shown) for task in made]}, status=201)
+        body, owner = read_bytes(request, limit_bytes=MAX_BATCH_BYTES), owner_of(request)
+        specs = specs_from_json(parse_object(body), owner=owner, now=partial(clock.now, database()))
+        once = once_of(request, body, owner=owner)
+        return creation_answer(intake.create(Asked(specs=specs, once=once, answer=_many_made)))
+
+
+def _one_made(tasks: Sequence[Enqueued]) -> Answered:
+    [task] = tasks
+    body = json_bytes(resource(task, now=timezone.now())).decode()
+    return Answered(status=201, body=body, location=f"/tasks/{task.id}")
+
+
+def _many_made(tasks: Sequence[Enqueued]) -> Answered:
+    now = timezone.now()
+    return Answered(
+        status=201, body=json_bytes({"items": [resource(task, now=now) for task in tasks]}).decode()
+    )
+
+
+def creation_answer(answered: Answered) -> HttpResponse:
+    headers = {"Location": answered.location, REPLAYED: "true" if answered.replayed else ""}
+    given = {name: text for name, text in headers.items() if text}
+    return answer(answered.body.encode(), status=answered.status, headers=given)
 
 
 class TaskDetail(ApiView):

@@ -9,6 +9,7 @@ reap(now, limit, ...)                take back what nobody holds any more
 cancel(ids)  retry(ids)              by hand
 expire, park, unpark                 what time and missing workers do to pending tasks
 pause(queues)  resume(queues)        hold a queue back, let it go on
+reserve, keep, forget                requests that are sent again
 present, absent                      which workers live, and what they know
 asked_to_stop, work_waits, ...       what a worker asks before it does anything
 """
@@ -25,6 +26,7 @@ from tasks.lifecycle.leasing import (
     release,
     work_waits,
 )
+from tasks.lifecycle.once import KEPT_FOR, forget, keep, reserve
 from tasks.lifecycle.queues import pause, resume
 from tasks.lifecycle.settling import REFUSED, Settlement, reap, settle, settle_singly
 from tasks.lifecycle.steering import Cancellation, cancel, retry
@@ -32,6 +34,7 @@ from tasks.lifecycle.waiting import expire, park, unpark
 from tasks.lifecycle.workers import absent, handlers_of_the_living, present
 
 __all__ = [
+    "KEPT_FOR",
     "REFUSED",
     "Cancellation",
     "Extension",
@@ -43,13 +46,16 @@ __all__ = [
     "enqueue",
     "expire",
     "extend",
+    "forget",
     "handlers_of_the_living",
+    "keep",
     "next_due_in",
     "park",
     "pause",
     "present",
     "reap",
     "release",
+    "reserve",
     "resume",
     "retry",
     "settle",

@@ -5,37 +5,46 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from uuid import UUID
 
 import pytest
 from django.db import OperationalError, connections
 
-from tasks import lifecycle
+from tasks.api.creation import Answered, Asked, create
 from tasks.api.group_commit import GroupCommit
-from tasks.contract import Enqueued, TaskSpec
+from tasks.contract import Enqueued, Once, TaskSpec
 from tasks.errors import Unavailable, UnknownHandler
 from tasks.models import Task
 from tasks.models.task import database
 from tasks.tests.workers import wait_until
 
-NOOP = TaskSpec(handler="fault.noop")
-UNKNOWN = TaskSpec(handler="nobody.knows")
+
+def asking(handler: str = "fault.noop", *, title: str = "", once: Once | None = None) -> Asked:
+    def answer(tasks: Sequence[Enqueued]) -> Answered:
+        [task] = tasks
+        return Answered(status=201, body=str(task.id))
+
+    return Asked(specs=[TaskSpec(handler=handler, title=title)], answer=answer, once=once)
+
+
+NOOP, UNKNOWN = asking(), asking("nobody.knows")
 
 
 class Turnstile:
-    """Stands in for the database in front of ``lifecycle.enqueue``: each call waits to be let through."""
+    """Stands in for the database in front of ``create``: each call waits to be let through."""
 
     def __init__(self) -> None:
         self.groups: list[int] = []
         self.open = threading.Event()
         self.errors: list[BaseException | None] = []  # of the next calls
 
-    def enqueue(self, specs: Sequence[TaskSpec]) -> Sequence[Enqueued]:
-        self.groups.append(len(specs))
+    def commit(self, asked: Sequence[Asked]) -> Sequence[Answered | Exception]:
+        self.groups.append(len(asked))
         assert self.open.wait(30)
         if self.errors and (error := self.errors.pop(0)):
             raise error
-        return lifecycle.enqueue(specs)
+        return create(asked)
 
 
 @pytest.fixture
@@ -50,22 +59,22 @@ class Requests:
     intake: GroupCommit
     threads: ThreadPoolExecutor
 
-    def ask(self, spec: TaskSpec = NOOP) -> Future[Enqueued]:
-        return self.threads.submit(self._in_thread, spec)
+    def ask(self, asked: Asked = NOOP) -> Future[Answered]:
+        return self.threads.submit(self._in_thread, asked)
 
-    def _in_thread(self, spec: TaskSpec) -> Enqueued:
+    def _in_thread(self, asked: Asked) -> Answered:
         try:
-            return self.intake.enqueue(spec)
+            return self.intake.create(asked)
         finally:
             connections.close_all()
 
-    def gather(self, turnstile: Turnstile, *specs: TaskSpec) -> list[Future[Enqueued]]:
+    def gather(self, turnstile: Turnstile, *waiting: Asked) -> list[Future[Answered]]:
         """One that is being committed, and others that wait for it."""
         first = self.ask()
         wait_until(lambda: turnstile.groups == [1], "the first is at the turnstile")
         others = []
-        for spec in specs:  # one after the other: the first of them will lead
-            others.append(self.ask(spec))
+        for asked in waiting:  # one after the other: the first of them will lead
+            others.append(self.ask(asked))
             wait_until(lambda: len(self.intake._gathered) == len(others), "it waits")
         return [first, *others]
 
@@ -73,7 +82,7 @@ class Requests:
 @pytest.fixture
 def requests(turnstile: Turnstile) -> Iterator[Requests]:
     with ThreadPoolExecutor(20) as threads:
-        yield Requests(GroupCommit(turnstile.enqueue), threads)
+        yield Requests(GroupCommit(turnstile.commit), threads)
         turnstile.open.set()
 
 
@@ -84,7 +93,7 @@ def test_what_gathers_while_one_commits_is_committed_together(
 
     turnstile.open.set()
 
-    made = {future.result(30).id for future in futures}
+    made = {future.result(30).body for future in futures}
     assert turnstile.groups == [1, 9]
     assert len(made) == Task.objects.filter(pk__in=made).count() == 10
 
@@ -139,14 +148,28 @@ def test_nobody_waits_for_a_thread_that_was_ended(requests: Requests, turnstile:
 def test_within_a_transaction_the_caller_commits(db: None) -> None:
     assert connections[database()].in_atomic_block
 
-    assert GroupCommit().enqueue(NOOP).handler == "fault.noop"
+    assert GroupCommit().create(NOOP).status == 201
 
 
 def test_many_at_once_are_all_answered_and_each_with_its_own_task(transactional_db: None) -> None:
     with ThreadPoolExecutor(16) as threads:
         requests = Requests(GroupCommit(), threads)
-        asked = [requests.ask(replace(NOOP, title=str(number))) for number in range(300)]
-        made = [future.result(30).id for future in asked]
+        asked = [requests.ask(asking(title=str(number))) for number in range(300)]
+        made = [UUID(future.result(30).body) for future in asked]
 
     titles = dict(Task.objects.values_list("pk", "title"))
     assert [titles[id_] for id_ in made] == [str(number) for number in range(300)]
+
+
+def test_the_same_request_sent_twice_at_once_is_made_once(requests: Requests, turnstile: Turnstile) -> None:
+    """The second waits for the group after that of the first."""
+    same = asking(once=Once(owner="", path="/tasks", key="k", fingerprint="f"))
+    first, *twins = requests.gather(turnstile, same, same, same)
+
+    turnstile.open.set()
+
+    answers = [future.result(30) for future in twins]
+    assert len({answer.body for answer in answers}) == 1
+    assert sorted(answer.replayed for answer in answers) == [False, True, True]
+    assert turnstile.groups == [1, 1, 1, 1]
+    assert first.result(30).body != answers[0].body

@@ -18,7 +18,7 @@ from tasks.lifecycle import Extension, Settlement
 from tasks.lifecycle.settling import Ended
 from tasks.lifecycle.workers import SEEN_EVERY
 from tasks.limits import ROWS_AT_ONCE
-from tasks.models import Task, Worker
+from tasks.models import Idempotency, Task, Worker
 from tasks.models.task import database
 from tasks.sqlite.base import DatabaseWrapper
 from tasks.states import Status
@@ -64,6 +64,7 @@ class Duties:
             Duty("reap", timedelta(seconds=2), self.reap),
             Duty("park", timedelta(seconds=5), self.park),
             Duty("expire", timedelta(seconds=2), self.expire),
+            Duty("forget", timedelta(minutes=1), self.forget),
             Duty("checkpoint", timedelta(seconds=2), self.checkpoint),
         ]
 
@@ -122,6 +123,11 @@ class Duties:
     def expire(self, in_hand: Sequence[Lease]) -> bool:
         late = Task.objects.using(self._alias).filter(status=Status.PENDING, expires_at__lte=self._now())
         return late.exists() and lifecycle.expire(now=self._now()) >= ROWS_AT_ONCE
+
+    def forget(self, in_hand: Sequence[Lease]) -> bool:
+        """Outcomes of requests, kept for those who send them again."""
+        old = Idempotency.objects.using(self._alias).filter(created_at__lte=self._now() - lifecycle.KEPT_FOR)
+        return old.exists() and lifecycle.forget(now=self._now()) >= ROWS_AT_ONCE
 
     def checkpoint(self, in_hand: Collection[Lease]) -> None:
         """Write the WAL back when it has grown, or when nobody has written for a while."""

@@ -1,0 +1,91 @@
+"""Requests that make tasks: what each asks for, what it is told, and one transaction for several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+
+from django.db import OperationalError, transaction
+
+from tasks import clock, lifecycle, postgres
+from tasks.contract import Enqueued, Kept, Once, TaskSpec
+from tasks.errors import KeyInFlight, KeyReused
+from tasks.lifecycle.once import WAIT
+from tasks.models.task import database
+
+WAIT_OF_MANY = timedelta(seconds=0.5)  # for a key; then each tries by itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    status: int
+    body: str
+    location: str = ""
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    specs: Sequence[TaskSpec]
+    answer: Callable[[Sequence[Enqueued]], Answered]  # for the tasks that were made
+    once: Once | None = None
+
+
+def create(asked: Sequence[Asked]) -> list[Answered | Exception]:
+    """One transaction for all; none of them has the key of another.
+
+    An exception among the answers is of that request alone. Raises what ``lifecycle.enqueue``
+    does; nothing was written then.
+    """
+    alias = database()
+    try:
+        with transaction.atomic(using=alias, savepoint=False):
+            kept = _reserve([one.once for one in asked if one.once is not None], alone=len(asked) == 1)
+            fresh = [one for one in asked if one.once not in kept]
+            answers = _make(fresh)
+            lifecycle.keep(
+                (one.once, _kept(one.once, answer))
+                for one, answer in zip(fresh, answers, strict=True)
+                if one.once is not None
+            )
+    except OperationalError as error:
+        if postgres.lock_was_not_free(error):
+            raise KeyInFlight from error
+        raise
+    first = iter(answers)
+    return [_replay(one.once, kept) or next(first) for one in asked]
+
+
+def _reserve(keys: Sequence[Once], *, alone: bool) -> Mapping[Once | None, Kept]:
+    if not keys:
+        return {}
+    return lifecycle.reserve(keys, now=clock.now(database()), wait=WAIT if alone else WAIT_OF_MANY)
+
+
+def _make(fresh: Sequence[Asked]) -> list[Answered]:
+    specs = [spec for one in fresh for spec in one.specs]
+    made = iter(lifecycle.enqueue(specs) if specs else ())
+    return [one.answer(list(islice(made, len(one.specs)))) for one in fresh]
+
+
+def _kept(once: Once, answered: Answered) -> Kept:
+    return Kept(
+        fingerprint=once.fingerprint,
+        status=answered.status,
+        body=answered.body,
+        location=answered.location,
+    )
+
+
+def _replay(once: Once | None, kept: Mapping[Once | None, Kept]) -> Answered | Exception | None:
+    """None: it was the first of its kind."""
+    if once is None or once not in kept:
+        return None
+    found = kept[once]
+    if found.fingerprint != once.fingerprint:
+        return KeyReused()
+    if not found.status:
+        return KeyInFlight()
+    return Answered(status=found.status, body=found.body, location=found.location, replayed=True)

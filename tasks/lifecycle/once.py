@@ -1,0 +1,61 @@
+"""Requests that are sent again: what the first came to is kept with it, and given to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from django.db import connections, transaction
+
+from tasks.book import Book
+from tasks.contract import Kept, Once
+from tasks.limits import ROWS_AT_ONCE
+from tasks.models.task import database
+
+KEPT_FOR = timedelta(hours=24)
+WAIT = timedelta(seconds=5)  # for a request with the same key that is not decided yet
+
+
+def reserve(asked: Sequence[Once], *, now: datetime, wait: timedelta = WAIT) -> Mapping[Once | None, Kept]:
+    """Within a transaction: take the keys, and return what is kept of those that are taken already.
+
+    No key twice. Whoever took a key writes with ``keep`` what came of it, in the same transaction.
+    On PostgreSQL it waits for others that have just taken one; ``OperationalError`` after ``wait``.
+    """
+    alias = database()
+    book = Book(alias)
+    _bound_the_wait(alias, wait)
+    rows = [(*_key(once), once.fingerprint, book.time(now)) for once in sorted(asked)]  # the order of locks
+    taken = book.reserve(rows, too_old=now - KEPT_FOR)
+    others = [once for once in asked if _key(once) not in taken]
+    return {once: _kept(book, once) for once in others}
+
+
+def keep(answers: Iterable[tuple[Once, Kept]]) -> None:
+    rows = [(kept.status, kept.body, kept.location, *_key(once)) for once, kept in answers]
+    if rows:
+        Book(database()).keep(rows)
+
+
+def forget(*, now: datetime, limit: int = ROWS_AT_ONCE) -> int:
+    """Delete what has been kept long enough. Returns how many, up to ``limit``."""
+    alias = database()
+    with transaction.atomic(using=alias, savepoint=False):
+        return Book(alias).forget(now - KEPT_FOR, limit=limit)
+
+
+def _key(once: Once) -> tuple[str, str, str]:
+    return once.owner, once.path, once.key
+
+
+def _kept(book: Book, once: Once) -> Kept:
+    found = book.kept(_key(once))
+    fingerprint, status, body, location = found or (once.fingerprint, 0, "", "")  # None: just forgotten
+    return Kept(fingerprint=fingerprint, status=status, body=body, location=location)
+
+
+def _bound_the_wait(alias: str, wait: timedelta) -> None:
+    connection = connections[alias]
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = {round(wait.total_seconds() * 1000)}")
