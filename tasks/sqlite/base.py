@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 from django.db.backends.sqlite3 import base
 
 from tasks.sqlite.gate import PATIENCE, Gate
+from tasks.sqlite.wal import Wal
 
 WAL_LIMIT_BYTES = 16 * 1024 * 1024  # how much of it stays on the disk when it is empty
 
@@ -43,6 +43,7 @@ def _with_marks(query: str) -> str:
 
 class DatabaseWrapper(base.DatabaseWrapper):
     gate: Gate | None = None  # None: in memory, nobody else is there
+    wal: Wal | None = None
     patience = PATIENCE  # with the gate
     checkpoint_above_bytes = 64 * 1024 * 1024  # whoever commits and sees a larger WAL empties it
 
@@ -55,6 +56,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         connection: sqlite3.Connection = super().get_new_connection(conn_params)
         if self.path:
             self.gate = Gate(self.path + "-gate", patience=self.patience)
+            self.wal = Wal(self.path, self.gate)
             connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
             self._become_wal(connection)
             for pragma in PRAGMAS:
@@ -109,7 +111,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return
         try:
             if self.connection is not None and self.wal_bytes() > self.checkpoint_above_bytes:
-                self._checkpoint()
+                self._checkpoint_if_due()
         finally:
             self.gate.release()
 
@@ -137,29 +139,25 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 self.gate.close()
 
     def wal_bytes(self) -> int:
-        try:
-            return os.stat(self.path + "-wal").st_size
-        except FileNotFoundError:
-            return 0
+        self.ensure_connection()
+        return self.wal.bytes() if self.wal is not None else 0
 
     def checkpoint(self) -> bool:
         """Write the WAL back into the database and empty it; False when a reader was in the way."""
         self.ensure_connection()
         with self._through_gate():
-            return self._checkpoint()
+            return self.wal is not None and self.wal.empty(self.connection) is None
 
-    def _checkpoint(self) -> bool:
-        """With the gate in hand. Waits 100 ms at most for readers, and fails without an error."""
-        run = self.connection.execute
-        [patience] = run("PRAGMA busy_timeout").fetchone()
-        run("PRAGMA busy_timeout=100")
-        try:
-            busy, _, _ = run("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except sqlite3.Error:  # locked, or no space: the next one tries again
-            return False
-        finally:
-            run(f"PRAGMA busy_timeout={patience}")
-        return not busy
+    def checkpoint_if_due(self) -> bool:
+        """The same, but False at once where a reader was in the way just now."""
+        self.ensure_connection()
+        with self._through_gate():
+            return self._checkpoint_if_due()
+
+    def _checkpoint_if_due(self) -> bool:
+        """With the gate in hand."""
+        above = self.checkpoint_above_bytes
+        return self.wal is not None and self.wal.empty_if_due(self.connection, warn_above_bytes=above)
 
 
 class GatedCursor(base.SQLiteCursorWrapper):

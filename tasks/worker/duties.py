@@ -140,4 +140,4 @@ class Duties:
             self._wal_bytes, self._quiet_since = size, now
         quiet = now - self._quiet_since > QUIET.total_seconds()
         if size > CHECKPOINT_WAL_BYTES or (size and quiet):
-            connection.checkpoint()
+            connection.checkpoint_if_due()
