@@ -15,6 +15,7 @@ from tasks import registry
 from tasks.conf import config
 from tasks.models.task import database
 from tasks.registry import ServiceTask
+from tasks.sqlite import file_systems
 from tasks.sqlite.base import DatabaseWrapper
 
 
@@ -95,7 +96,10 @@ def _check_importable(known: tuple[str, ...]) -> list[CheckMessage]:
 
 @register("tasks")
 def check_database(**kwargs: Any) -> list[CheckMessage]:
-    """tasks.E005: a database that cannot keep tasks. tasks.W001: SQLite without the write gate."""
+    """tasks.E005: a database that cannot keep tasks. tasks.W001: SQLite without the write gate.
+
+    tasks.E009: SQLite on a network file system.
+    """
     given = settings.DATABASES.get(database())
     if given is None:
         return [Error(f"DATABASES has no {database()!r}, where the router puts tasks.", id="tasks.E005")]
@@ -105,11 +109,20 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
         return [Error(str(error), hint=_SUPPORTED, id="tasks.E005")]
     if wrapper.vendor not in ("sqlite", "postgresql"):
         return [Error(f"Tasks cannot be kept in {wrapper.display_name}.", hint=_SUPPORTED, id="tasks.E005")]
+    if wrapper.vendor == "postgresql":
+        return []
     gated = (
         issubclass(wrapper, DatabaseWrapper)
         and given.get("OPTIONS", {}).get("transaction_mode") == "IMMEDIATE"
     )
-    return [] if gated or wrapper.vendor != "sqlite" else [_NO_GATE]
+    return [*([] if gated else [_NO_GATE]), *_check_place(str(given["NAME"]))]
+
+
+def _check_place(path: str) -> list[CheckMessage]:
+    kind = file_systems.network_file_system(path)
+    if kind is None:
+        return []
+    return [Error(file_systems.refusal(path, kind), hint=file_systems.HINT, id="tasks.E009")]
 
 
 _SUPPORTED = "Use PostgreSQL, or SQLite with ENGINE 'tasks.sqlite'."

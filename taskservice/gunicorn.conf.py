@@ -16,9 +16,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "taskservice.settings")
 
 from django.conf import settings  # noqa: E402
 from django.core.exceptions import ImproperlyConfigured  # noqa: E402
+from django.utils.module_loading import import_string  # noqa: E402
 
 try:
     _host, _port = settings.HOST, settings.PORT
+    if settings.DATABASES["default"]["ENGINE"] == "tasks.sqlite":
+        import_string("tasks.sqlite.file_systems.refuse_network")(settings.DATABASES["default"]["NAME"])
 except ImproperlyConfigured as error:
     sys.exit(f"gunicorn: {error}")
 
