@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import traceback
 from typing import Any
 
@@ -15,7 +16,7 @@ from tasks import registry
 from tasks.conf import config
 from tasks.models.task import database
 from tasks.registry import ServiceTask
-from tasks.sqlite import file_systems
+from tasks.sqlite import bugs, file_systems
 from tasks.sqlite.base import DatabaseWrapper
 
 
@@ -123,6 +124,15 @@ def _check_place(path: str) -> list[CheckMessage]:
     if kind is None:
         return []
     return [Error(file_systems.refusal(path, kind), hint=file_systems.HINT, id="tasks.E009")]
+
+
+@register("sqlite")  # not with ours, which each start runs: it logs one line instead
+def check_sqlite(**kwargs: Any) -> list[CheckMessage]:
+    """tasks.W002: an SQLite with the WAL-reset bug."""
+    given = settings.DATABASES.get(database(), {})
+    if "sqlite" not in given.get("ENGINE", "") or not bugs.has_wal_reset_bug(sqlite3.sqlite_version_info):
+        return []
+    return [Warning(bugs.WAL_RESET, hint=bugs.HINT, id="tasks.W002")]
 
 
 _SUPPORTED = "Use PostgreSQL, or SQLite with ENGINE 'tasks.sqlite'."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,11 @@ from django.tasks import task_backends
 from pytest_django import Settings
 
 from tasks import checks
+from tasks.sqlite import bugs
 from tasks.tests.shop import tasks as jobs
+from tasks.tests.workers import RunWorkers, run_workers
+
+__all__ = ["run_workers"]
 
 SQLITE = {"ENGINE": "tasks.sqlite", "NAME": "t.db", "OPTIONS": {"transaction_mode": "IMMEDIATE"}}
 
@@ -141,3 +146,66 @@ def test_the_backend_misses_its_app(settings: Settings) -> None:
     settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "tasks"]
 
     assert ids_of(task_backends["default"].check()) == ["tasks.E007"]
+
+
+@pytest.mark.parametrize(
+    ("version", "has_it"),
+    [
+        ((3, 6, 23), False),
+        ((3, 7, 0), True),
+        ((3, 40, 1), True),
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 45, 0), True),
+        ((3, 50, 6), True),
+        ((3, 50, 7), False),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((3, 52, 0), False),
+        ((4, 0, 0), False),
+    ],
+)
+def test_an_sqlite_with_the_wal_reset_bug_is_known_by_its_version(
+    version: tuple[int, ...], has_it: bool
+) -> None:
+    assert bugs.has_wal_reset_bug(version) == has_it
+
+
+@pytest.mark.filterwarnings("ignore:Overriding setting DATABASES")
+def test_such_an_sqlite_is_a_warning_and_nothing_where_it_keeps_no_tasks(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.DATABASES = {"default": SQLITE}
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 2))
+    assert ids_of(checks.check_sqlite()) == ["tasks.W002"]
+
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 3))
+    assert checks.check_sqlite() == []
+
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 2))
+    settings.DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql"}}
+    assert checks.check_sqlite() == []
+
+
+@pytest.mark.parametrize("version", [(3, 51, 2), (3, 51, 3)])
+def test_a_start_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, version: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
+
+    bugs.tell()
+
+    assert [record.getMessage() for record in caplog.records] == (
+        ["sqlite.wal-reset-bug"] if version < (3, 51, 3) else []
+    )
+
+
+@pytest.mark.sqlite
+def test_workers_say_it_once_and_in_no_other_form(run_workers: RunWorkers) -> None:
+    worker = run_workers("--n", "2")
+    worker.wait_executors(2)
+
+    expected = 1 if bugs.has_wal_reset_bug(sqlite3.sqlite_version_info) else 0
+    assert len(worker.events("sqlite.wal-reset-bug")) == expected
+    assert "tasks.W002" not in worker.output()
+    assert worker.stop() == 0

@@ -211,7 +211,10 @@ def test_every_line_of_its_log_is_an_event_with_fields(run_workers: RunWorkers) 
     assert (stopped["exit_code"], stopped["fail"]) == (0, 1)
 
 
-LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR) [a-z]+\.[a-z-]+( \w+=\S+)*")
+LINE = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR) [a-z]+\.[a-z-]+"
+    r"( \w+=(\"[^\"]*\"|\S+))*"  # quoted where there are blanks in it
+)
 
 
 def test_as_text_it_is_one_line_an_event(run_workers: RunWorkers) -> None:

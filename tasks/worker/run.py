@@ -20,6 +20,7 @@ from tasks.contract import Claimant
 from tasks.logs import event
 from tasks.models import Worker
 from tasks.models.task import database
+from tasks.sqlite import bugs
 from tasks.sqlite.base import DatabaseWrapper
 from tasks.worker.crew import Crew
 from tasks.worker.dispatcher import Dispatcher, Plan
@@ -98,6 +99,8 @@ def _dispatcher(
 
 
 def _tell_start(claimant: Claimant, executors: int) -> None:
+    if database_path():
+        bugs.tell()
     queues = None if claimant.queues is None else ",".join(claimant.queues)
     event(
         logger,

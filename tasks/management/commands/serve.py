@@ -12,11 +12,13 @@ from typing import Any, NoReturn
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 
 from tasks.conf import config
 from tasks.management.migrating import migrate, unusable
 from tasks.management.supervisor import Supervisor
+from tasks.models.task import database
+from tasks.sqlite import bugs
 from tasks.worker.stop import STOPS, StopSignals
 
 API_PATIENCE = timedelta(seconds=10)  # gunicorn cuts off its requests after 5
@@ -46,6 +48,8 @@ class Command(BaseCommand):
             if signals.wanted:
                 return
             if n == 0:
+                if connections[database()].vendor == "sqlite":
+                    bugs.tell()  # else the workers do
                 become(api_command(listener), keeping=listener, signals=signals)
             supervisor = Supervisor(signals)
             supervisor.start("api", api_command(listener), patience=API_PATIENCE, fds=[listener.fileno()])
