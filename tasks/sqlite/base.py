@@ -10,10 +10,11 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
+from django.db import OperationalError
 from django.db.backends.sqlite3 import base
 
 from tasks.sqlite.gate import PATIENCE, Gate
-from tasks.sqlite.wal import Wal
+from tasks.sqlite.wal import Wal, is_foreign
 
 WAL_LIMIT_BYTES = 16 * 1024 * 1024  # how much of it stays on the disk when it is empty
 
@@ -58,10 +59,20 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.gate = Gate(self.path + "-gate", patience=self.patience)
             self.wal = Wal(self.path, self.gate)
             connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
+            self._refuse_foreign_wal(connection)
             self._become_wal(connection)
             for pragma in PRAGMAS:
                 connection.execute(pragma)
         return connection
+
+    def _refuse_foreign_wal(self, connection: sqlite3.Connection) -> None:
+        """Before anything is read."""
+        if is_foreign(self.path):
+            connection.close()
+            raise OperationalError(
+                f"{self.path}-wal belongs to another database, and would destroy this one; after a restore, "
+                f"move it and {self.path}-shm out of the way"
+            )
 
     def _become_wal(self, connection: sqlite3.Connection) -> None:
         """The mode is kept in the file: only its first connection writes, the others need not wait."""

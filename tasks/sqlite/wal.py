@@ -137,3 +137,23 @@ def readers(path: str) -> list[int]:
         held = [lock for lock in locks if lock[-3].endswith(f":{inode}") and int(lock[-2]) in READ_LOCKS]
         return sorted({int(lock[-4]) for lock in held} - {os.getpid(), 0, -1})
     return []
+
+
+def is_foreign(path: str) -> bool:
+    """Does the WAL belong to another file, in whose place a copy was put? Then it would destroy this one.
+
+    A database that has a WAL says so in its header; a backup, as ``backup`` makes it, says it has none.
+    """
+    with suppress(OSError):
+        return os.stat(path + "-wal").st_size > 0 and _header(path)[18:20] == b"\1\1"
+    return False
+
+
+def _header(path: str) -> bytes:
+    """Through a file that SQLite has open: to open and close another one would drop its locks."""
+    wanted = os.stat(path)
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(int(name)), wanted):
+                return os.pread(int(name), 100, 0)
+    return b""
