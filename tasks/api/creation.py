@@ -41,7 +41,7 @@ def create(asked: Sequence[Asked]) -> list[Answered | Exception]:
     """
     alias = database()
     try:
-        with transaction.atomic(using=alias, savepoint=False):
+        with transaction.atomic(using=alias):  # a savepoint within a caller's: what is refused spoils nothing
             kept = _reserve([one.once for one in asked if one.once is not None], alone=len(asked) == 1)
             fresh = [one for one in asked if one.once not in kept]
             answers = _make(fresh)
