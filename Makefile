@@ -14,10 +14,10 @@ help:  ## show this list
 run: $(RUNTIME)  ## serve the API, the admin and the workers; Ctrl-C stops
 	@exec $(PYTHON) manage.py serve
 
-test: $(DEV) pgbouncer.deb  ## run the tests that are not marked slow, on SQLite and on PostgreSQL
+test: $(DEV) pgbouncer.deb bindfs.deb  ## run the tests that are not marked slow, on SQLite and on PostgreSQL
 	$(call on-each-database,-m "not slow")
 
-test-all: $(DEV) pgbouncer.deb chromium.deb  ## run every test
+test-all: $(DEV) pgbouncer.deb bindfs.deb chromium.deb  ## run every test
 	$(call on-each-database)
 
 # Whatever the shell says of a database is not the tests' affair. REPORTS: a folder for JUnit's XML.

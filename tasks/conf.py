@@ -11,6 +11,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+AUTHENTICATION = ("local", "none", "required")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -25,6 +27,7 @@ class Config:
     recycle_after_tasks: int = 10_000  # an executor is replaced after so many tasks; 0: never
     pooler: bool = False  # PostgreSQL is reached through PgBouncer in transaction mode
     listen_url: str = ""  # where to hear PostgreSQL's NOTIFY, if not there
+    authentication: str = "local"  # required, none, or local: none where only this machine can come
     redis_url: str = ""  # rings where a pooler swallows NOTIFY
     recycle_above_mb: int = 512  # or when it holds so much more memory than at its start; 0: never
 
@@ -35,6 +38,10 @@ class Config:
                 raise ImproperlyConfigured(
                     f"TASKSERVICE: {field.name} must be of type {kind.__name__}, not {type(given).__name__}."
                 )
+        if self.authentication not in AUTHENTICATION:
+            raise ImproperlyConfigured(
+                f"TASKSERVICE: authentication must be one of {', '.join(AUTHENTICATION)}."
+            )
         for name, least, why in _LEAST:
             if getattr(self, name) < least:
                 raise ImproperlyConfigured(f"TASKSERVICE: {name} must be at least {least}{why}.")

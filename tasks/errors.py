@@ -20,6 +20,13 @@ class TaskNotFound(TaskServiceError):
         super().__init__("task not found")
 
 
+class TokenNotFound(TaskServiceError):
+    code = "not-found"
+
+    def __init__(self) -> None:
+        super().__init__("token not found")
+
+
 class InvalidJson(TaskServiceError):
     code = "invalid-json"
 
@@ -86,6 +93,13 @@ class KeyReused(TaskServiceError):
         super().__init__("This Idempotency-Key was used with another body; take a new key for a new request.")
 
 
+class NameTaken(TaskServiceError):
+    code = "duplicate"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is a token called {name!r} already.")
+
+
 class TooLarge(TaskServiceError):
     code = "too-large"
 
@@ -97,6 +111,21 @@ class Unavailable(TaskServiceError):
     """Something that the service depends on does not answer; the same request may work later."""
 
     code = "unavailable"
+
+
+class Unauthenticated(TaskServiceError):
+    """Who asks cannot be told."""
+
+    code = "unauthenticated"
+
+    def __init__(self) -> None:
+        super().__init__("A valid token is needed: send it as 'Authorization: Bearer tsk_...'.")
+
+
+class Forbidden(TaskServiceError):
+    """The token is good, but not for this."""
+
+    code = "forbidden"
 
 
 class ForeignOrigin(TaskServiceError):

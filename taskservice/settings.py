@@ -33,6 +33,7 @@ TASKSERVICE = {
     "default_handler": env.text("TASKSERVICE_DEFAULT_HANDLER", "demo.sleep"),
     "pooler": env.boolean("TASKSERVICE_POOLER", default=False),
     "listen_url": env.text("TASKSERVICE_LISTEN_URL"),
+    "authentication": env.choice("TASKSERVICE_AUTH", "local", ["local", "none", "required"]),
     "redis_url": REDIS_URL,
     "recycle_after_tasks": env.integer("TASKSERVICE_RECYCLE_TASKS", 10_000, least=0, most=1_000_000_000),
     "recycle_above_mb": env.integer("TASKSERVICE_RECYCLE_MB", 512, least=0),

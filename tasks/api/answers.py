@@ -34,3 +34,9 @@ def answer(
     # the length: CommonMiddleware adds it too, but not to an answer that never comes by there
     given = {**(headers or {}), "Content-Type": content_type, "Content-Length": str(len(content))}
     return HttpResponse(content, status=status, headers=given)
+
+
+def no_content(*, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    response = HttpResponse(status=204, headers=headers)
+    del response.headers["Content-Type"]
+    return response

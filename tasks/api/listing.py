@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from tasks.api.pagination import DEFAULT_LIMIT, MAX_LIMIT, Listing, bad_cursor, parse_cursor
 from tasks.errors import FieldError, InvalidFields
 from tasks.limits import HANDLER_CHARS, QUEUE_RULE, is_queue_name
-from tasks.specs import ERRORS_SHOWN
+from tasks.members import ERRORS_SHOWN
 from tasks.states import Status
 
 Rule = tuple[Callable[[str], bool], str]  # what a value has to be, and the same in words

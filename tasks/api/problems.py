@@ -21,6 +21,7 @@ from tasks.errors import (
     InvalidJson,
     KeyInFlight,
     TaskServiceError,
+    Unauthenticated,
     Unavailable,
     UnknownHandler,
 )
@@ -36,10 +37,12 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "invalid-json":       (400, "Invalid JSON"),
     "invalid-field":      (400, "Invalid field"),
     "bad-request":        (400, "Bad request"),
+    "unauthenticated":    (401, "Unauthenticated"),
     "forbidden":          (403, "Forbidden"),
     "not-found":          (404, "Not found"),
     "method-not-allowed": (405, "Method not allowed"),
     "conflict-state":     (409, "Conflict with the task's state"),
+    "duplicate":          (409, "Duplicate"),
     "idempotency-in-flight": (409, "A request with this key is being decided"),
     "too-large":          (413, "Too large"),
     "unknown-handler":    (422, "Unknown handler"),
@@ -76,8 +79,14 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespo
         allowed = ", ".join(context["view"].allowed_methods)
         return problem("method-not-allowed", f"allowed here: {allowed}", headers={"Allow": allowed})
     if isinstance(error, TaskServiceError) and error.code in KINDS:
-        return problem(error.code, str(error), headers=retry_after(error.code), **_members(error))
+        return problem(error.code, str(error), headers=_headers_of(error.code), **_members(error))
     return None
+
+
+def _headers_of(code: str) -> Mapping[str, str]:
+    if code == Unauthenticated.code:
+        return {"WWW-Authenticate": 'Bearer realm="tasks"'}  # RFC 6750, section 3
+    return retry_after(code)
 
 
 def retry_after(code: str) -> Mapping[str, str]:

@@ -74,9 +74,10 @@ class ApiWorker(ThreadWorker):
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
-        from tasks.api.connections import limit_waits  # in the worker only: the arbiter needs no models
+        from tasks.api import authentication, connections  # in the worker only: the arbiter needs no models
 
-        limit_waits()
+        connections.limit_waits()
+        authentication.decide(listener.getsockname() for listener in self.sockets)
 
     # -- in the main thread, which must not wait
 

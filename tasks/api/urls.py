@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from tasks.api import views
+from tasks.api import token_views, views
 
 urlpatterns = [
     path("tasks", views.TaskCollection.as_view()),
@@ -14,4 +14,6 @@ urlpatterns = [
     path("tasks/<str:task_id>/cancel", views.TaskCancel.as_view()),
     path("tasks/<str:task_id>/retry", views.TaskRetry.as_view()),
     path("tasks/<str:task_id>/attempts", views.TaskAttempts.as_view()),
+    path("tokens", token_views.TokenCollection.as_view()),
+    path("tokens/<str:token_id>", token_views.TokenDetail.as_view()),
 ]

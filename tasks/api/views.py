@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -15,7 +15,8 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from tasks import clock, lifecycle, stats
-from tasks.api.answers import answer, json_answer, json_bytes
+from tasks.api.answers import answer, json_answer, json_bytes, no_content
+from tasks.api.authentication import authenticate, grant_of
 from tasks.api.bodies import MAX_BATCH_BYTES, expect_nothing, parse_object, read_bytes
 from tasks.api.creation import Answered, Asked
 from tasks.api.group_commit import GroupCommit
@@ -24,8 +25,9 @@ from tasks.api.listing import TASK_FILTERS, listing_from
 from tasks.api.origins import comes_from_another_site
 from tasks.api.pagination import Listing, Page, page_answer, page_of
 from tasks.api.resource import Described, attempt_resource, latest_attempt, resource
-from tasks.contract import Enqueued
-from tasks.errors import ConflictingState, FieldError, ForeignOrigin, InvalidFields, TaskNotFound
+from tasks.contract import Enqueued, TaskSpec
+from tasks.errors import ConflictingState, FieldError, Forbidden, ForeignOrigin, InvalidFields, TaskNotFound
+from tasks.grants import Grant, Scope
 from tasks.models import Attempt, Task, TaskQuerySet
 from tasks.models.task import database
 from tasks.specs import spec_from_json, specs_from_json
@@ -35,10 +37,19 @@ intake = GroupCommit()
 LIVE_IDS = 1_000  # up to so many pending or processing tasks are listed by their ids
 
 
+# what a token needs for a method
+MANAGES = {
+    **dict.fromkeys(("GET", "HEAD"), Scope.READ),
+    **dict.fromkeys(("POST", "PATCH", "DELETE"), Scope.MANAGE),
+}
+CREATES = {**MANAGES, "POST": Scope.CREATE}
+
+
 class ApiView(APIView):
     """JSON whatever the client accepts; errors become problems by REST framework's EXCEPTION_HANDLER."""
 
-    http_method_names = ("get", "post", "head", "options")
+    http_method_names = ("get", "post", "patch", "delete", "head", "options")
+    scopes: ClassVar[Mapping[str, Scope]] = MANAGES
 
     @property
     def default_response_headers(self) -> dict[str, str]:
@@ -47,36 +58,42 @@ class ApiView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method not in SAFE_METHODS and comes_from_another_site(request):
             raise ForeignOrigin
+        if scope := self.scopes.get(str(request.method)):
+            authenticate(request, scope)
         super().initial(request, *args, **kwargs)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
         return JSONRenderer(), "application/json"
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        response = HttpResponse(status=204, headers={"Allow": ", ".join(self.allowed_methods)})
-        del response.headers["Content-Type"]  # there is no content
-        return response
+        return no_content(headers={"Allow": ", ".join(self.allowed_methods)})
 
 
 class TaskCollection(ApiView):
+    scopes = CREATES
+
     def get(self, request: Request) -> HttpResponse:
         wanted = listing_from(request, TASK_FILTERS)
-        page = find_page(tasks_of(request), wanted)
+        page = find_page(tasks_of(request), wanted, grant_of(request))
         now = timezone.now()
         return page_answer([resource(task, now=now) for task in page.items], page, wanted)
 
     def post(self, request: Request) -> HttpResponse:
-        body, owner = read_bytes(request), owner_of(request)
+        body, owner = read_bytes(request), grant_of(request).owner
         spec = spec_from_json(parse_object(body), owner=owner, now=partial(clock.now, database()))
+        expect_served(request, [spec])
         once = once_of(request, body, owner=owner)
         return creation_answer(intake.create(Asked(specs=[spec], once=once, answer=_one_made)))
 
 
 class TaskBatch(ApiView):
+    scopes = CREATES
+
     def post(self, request: Request) -> HttpResponse:
         """All or none, in one commit."""
-        body, owner = read_bytes(request, limit_bytes=MAX_BATCH_BYTES), owner_of(request)
+        body, owner = read_bytes(request, limit_bytes=MAX_BATCH_BYTES), grant_of(request).owner
         specs = specs_from_json(parse_object(body), owner=owner, now=partial(clock.now, database()))
+        expect_served(request, specs)
         once = once_of(request, body, owner=owner)
         return creation_answer(intake.create(Asked(specs=specs, once=once, answer=_many_made)))
 
@@ -146,38 +163,42 @@ class TaskAttempts(ApiView):
         return page_answer([*latest, *map(attempt_resource, page.items)], page, wanted)
 
 
-def owner_of(request: HttpRequest) -> str:
-    """Whose tasks a request makes and sees; without authentication everybody's are the same."""
-    return ""
+def expect_served(request: HttpRequest, specs: Sequence[TaskSpec]) -> None:
+    """Raises Forbidden when a task is for a queue that the token is not."""
+    if not grant_of(request).serves({spec.queue for spec in specs}):
+        queues = ", ".join(grant_of(request).queues or ())
+        raise Forbidden(f"This token is for these queues alone: {queues}.")
 
 
 def tasks_of(request: HttpRequest) -> TaskQuerySet:
     """Every read begins here."""
-    return Task.objects.using(database()).visible_to(owner_of(request))
+    return Task.objects.using(database()).visible_to(grant_of(request))
 
 
-def find_page(tasks: TaskQuerySet, wanted: Listing) -> Page[Task]:
+def find_page(tasks: TaskQuerySet, wanted: Listing, grant: Grant) -> Page[Task]:
     """By an index where there is one for the filters, or else by a walk of bounded length."""
     matches = tasks.filter(**wanted.filters)
+    listed = Task.objects.using(database()).visible_to(grant.for_all_queues())  # by an index
+    unlisted = len(wanted.filters) + (grant.queues is not None)
     match wanted.filters:
         case {"status": Status.PENDING | Status.PROCESSING as status}:
             if (ids := stats.live_ids(Status(status), limit=LIVE_IDS)) is not None:
                 return page_of(matches.filter(pk__in=ids), wanted)
-        case {"status": Status.FAILED | Status.CANCELLED as status}:
-            listed = Task.objects.using(database()).filter(status=status)
-            return page_of(matches, wanted, among=listed if len(wanted.filters) > 1 else None)
-    return page_of(matches, wanted, among=Task.objects.using(database()) if wanted.filters else None)
+        case {"status": Status.FAILED | Status.CANCELLED as status} if grant.sees_all:
+            rare = listed.filter(status=status)
+            return page_of(matches, wanted, among=rare if unlisted > 1 else None)
+    return page_of(matches, wanted, among=listed if unlisted else None)
 
 
 def find_task(request: HttpRequest, task_id: str) -> Task:
     """Raises TaskNotFound, also for what is no id at all."""
     try:
-        return tasks_of(request).get(pk=_uuid(task_id))
+        return tasks_of(request).get(pk=uuid_of(task_id))
     except (Task.DoesNotExist, ValueError):
         raise TaskNotFound from None
 
 
-def _uuid(text: str) -> UUID:
+def uuid_of(text: str) -> UUID:
     """The one way in which we write an id, in either case; ValueError for the others that Python knows."""
     found = UUID(text)
     if str(found) != text.lower():

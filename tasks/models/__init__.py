@@ -6,6 +6,7 @@ from tasks.models.attempt import Attempt
 from tasks.models.idempotency import Idempotency
 from tasks.models.queue import Queue
 from tasks.models.task import Task, TaskQuerySet
+from tasks.models.token import Token
 from tasks.models.worker import Worker
 
-__all__ = ["Attempt", "Idempotency", "Queue", "Task", "TaskQuerySet", "Worker"]
+__all__ = ["Attempt", "Idempotency", "Queue", "Task", "TaskQuerySet", "Token", "Worker"]

@@ -7,6 +7,7 @@ from typing import Any
 from django.db import models, router
 from django.db.models import Q
 
+from tasks.grants import Grant
 from tasks.ids import new_task_id
 from tasks.models.exact_json import ExactJsonField
 from tasks.states import FINISHED_VALUES, Status, Transition, WaitingFor
@@ -23,9 +24,10 @@ class TaskQuerySet(models.QuerySet["Task"]):
         movable = self.filter(status__in=transition.sources)
         return movable.update(status=transition.target, **changes)
 
-    def visible_to(self, owner: str) -> TaskQuerySet:
-        """What this owner may know of; without authentication everybody is the owner ``""``."""
-        return self.filter(owner=owner)
+    def visible_to(self, grant: Grant) -> TaskQuerySet:
+        """What such a request may know of; all else is unknown to it."""
+        seen = self if grant.sees_all else self.filter(owner=grant.owner)
+        return seen if grant.queues is None else seen.filter(queue__in=grant.queues)
 
 
 class Task(models.Model):
@@ -106,6 +108,8 @@ class Task(models.Model):
                 name="task_cancel_idx",
                 condition=Q(status=Status.PROCESSING, cancel_requested_at__isnull=False),
             ),
+            # lists of one owner's, newest first
+            models.Index(fields=["owner", "id"], name="task_owner_idx", condition=~Q(owner="")),
             # lists of what is rare among a million completed ones, newest first
             models.Index(fields=["id"], name="task_failed_idx", condition=Q(status=Status.FAILED)),
             models.Index(fields=["id"], name="task_cancelled_idx", condition=Q(status=Status.CANCELLED)),

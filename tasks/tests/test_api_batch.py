@@ -10,8 +10,8 @@ import pytest
 
 from tasks.api.bodies import MAX_BATCH_BYTES, MAX_BODY_BYTES
 from tasks.limits import BATCH_TASKS
+from tasks.members import ERRORS_SHOWN
 from tasks.models import Task
-from tasks.specs import ERRORS_SHOWN
 from tasks.tests.api_client import Api, api
 
 __all__ = ["api"]

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.conf import settings
 from django.test import override_settings
 from django.utils import timezone
 
@@ -208,7 +209,7 @@ def _register_report() -> None:
 
 
 def test_only_a_title_runs_the_default_handler(api: Api) -> None:
-    with override_settings(TASKSERVICE={"default_handler": "demo.echo"}):
+    with override_settings(TASKSERVICE={**settings.TASKSERVICE, "default_handler": "demo.echo"}):
         made = api.create(title="a")
 
     assert made["handler"] == "demo.echo"

@@ -72,16 +72,6 @@ def test_an_unknown_id_and_what_is_no_id_are_not_found(api: Api, task_id: str) -
         assert api.get(path).problem(404, "not-found")["detail"] == "task not found"
 
 
-def test_a_task_of_somebody_else_is_not_found(api: Api, make_task: MakeTask) -> None:
-    task = make_task(owner="somebody")
-
-    api.get(f"/tasks/{task.pk}").problem(404, "not-found")
-    api.get(f"/tasks/{task.pk}/attempts").problem(404, "not-found")
-    api.post(f"/tasks/{task.pk}/cancel").problem(404, "not-found")
-    api.post(f"/tasks/{task.pk}/retry").problem(404, "not-found")
-    assert api.get("/tasks").json()["items"] == []
-
-
 # -- where a task stands
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tasks.errors import InvalidFields
+from tasks.members import ERRORS_SHOWN
 from tasks.models import Task
-from tasks.specs import ERRORS_SHOWN, spec_from_json
+from tasks.specs import spec_from_json
 from tasks.tests.api_client import Api, api
 
 __all__ = ["api"]

@@ -15,11 +15,11 @@ ROOT = PACKAGE.parent
 
 VALUES = {
     "states", "contract", "decide", "backoff", "ids", "errors", "conf", "registry", "handlers", "logs",
-    "context", "results", "limits", "specs", "storable",
+    "context", "results", "limits", "specs", "storable", "grants", "members", "locality",
 }  # fmt: skip
 ROWS = {"models", "statements", "book", "clock", "bell", "sqlite", "postgres", "redis_bell", "migrations"}
 VERBS = {"lifecycle"}
-EXTRAS = {"stats"}
+EXTRAS = {"stats", "tokens"}
 RUNTIME = {"worker"}
 DOORS = {
     "api", "admin", "templatetags", "backend", "testing", "ops", "management", "serve", "checks", "apps",

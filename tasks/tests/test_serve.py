@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import psutil
@@ -40,9 +40,9 @@ class Service:
         assert found, line
         self.url = found[0]
 
-    def call(self, path: str, body: object = None) -> Any:
+    def call(self, path: str, body: object = None, **headers: str) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        with urlopen(Request(self.url + path, data=data), timeout=20) as answer:
+        with urlopen(Request(self.url + path, data=data, headers=headers), timeout=20) as answer:
             return json.load(answer)
 
     def until(self, task_id: str, status: str, *, within: float = 20) -> dict[str, Any]:
@@ -185,6 +185,25 @@ def test_two_that_start_at_once_on_a_new_database_both_come_up(serve: Serve) -> 
 
     assert services[1].until(created["id"], "completed")["id"] == created["id"]
     assert [service.stop() for service in services] == [0, 0]
+
+
+def test_a_service_that_others_can_reach_shows_a_first_token_once_and_asks_for_it(serve: Serve) -> None:
+    service = serve("--host", "0.0.0.0", wait=False)
+    assert service.process.stdout is not None
+    shown = re.search(r"tsk_\w[\w-]+", service.process.stdout.readline())
+    service.wait_for_url()
+
+    with pytest.raises(HTTPError) as refused:
+        service.call("/tasks", {"title": "a"})
+    created = service.call("/tasks", {"title": "a"}, Authorization=f"Bearer {shown and shown[0]}")
+
+    assert refused.value.code == 401
+    assert created["status"] == "pending"
+    assert service.stop() == 0
+    assert "tsk_" not in service.process.communicate()[0]
+    again = serve("--host", "0.0.0.0")
+    again.stop()
+    assert "tsk_" not in "".join(again.process.communicate())
 
 
 def test_a_port_in_use_is_one_sentence(serve: Serve) -> None:

@@ -64,6 +64,7 @@ BAD = [
     ("PORT", "65536"),
     ("TASKSERVICE_API_PROCESSES", "0"),
     ("TASKSERVICE_API_THREADS", "-1"),
+    ("TASKSERVICE_AUTH", "basic"),
     ("REDIS_URL", "http://user:hunter2@host"),
     ("TASKSERVICE_APPS", "no_such_app"),
     ("TASKSERVICE_APPS", "json,json.no_such_app"),

@@ -14,7 +14,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
 
+from tasks import clock, tokens
 from tasks.conf import config
+from tasks.locality import tokens_are_required
 from tasks.management.migrating import migrate, unusable
 from tasks.management.supervisor import Supervisor
 from tasks.models.task import database
@@ -47,6 +49,7 @@ class Command(BaseCommand):
             bring_up_to_date(signals)
             if signals.wanted:
                 return
+            self._show_first_token(listener)
             if n == 0:
                 if connections[database()].vendor == "sqlite":
                     bugs.tell()  # else the workers do
@@ -58,6 +61,13 @@ class Command(BaseCommand):
         self.stdout.write(f"Task service on {url} (admin: {url}/admin/), {n} workers. Ctrl-C ends it.")
         self.stdout.flush()
         sys.exit(supervisor.run())
+
+    def _show_first_token(self, listener: socket.socket) -> None:
+        """Where tokens are required and none exists nobody could make one over HTTP."""
+        required = tokens_are_required([listener.getsockname()])
+        if required and (secret := tokens.first(now=clock.now(database()))):
+            self.stdout.write(f"The first token, which may do everything, and is shown only now: {secret}")
+            self.stdout.flush()
 
 
 def port_number(text: str) -> int:

@@ -1,0 +1,36 @@
+"""What a request to the API may do: which scopes there are, and whose tasks it makes and sees."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Scope(StrEnum):
+    CREATE = "tasks:create"
+    READ = "tasks:read"
+    MANAGE = "tasks:manage"  # cancel, retry, change, delete
+    ADMIN = "admin"  # all of it, for the tasks of every owner; and tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """``owner``: whose tasks it makes. ``sees_all``: those of every owner. ``queues`` None: all of them."""
+
+    owner: str = ""
+    scopes: frozenset[Scope] = frozenset(Scope)
+    queues: tuple[str, ...] | None = None
+    sees_all: bool = False
+
+    def allows(self, scope: Scope) -> bool:
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    def for_all_queues(self) -> Grant:
+        return replace(self, queues=None)
+
+    def serves(self, queues: Collection[str]) -> bool:
+        return self.queues is None or set(queues) <= set(self.queues)
+
+
+EVERYBODY = Grant(sees_all=True)  # without authentication
