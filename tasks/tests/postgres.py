@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib.util import find_spec
@@ -29,13 +29,16 @@ OPTIONS = {
     "max_connections": "200",
     "log_min_messages": "fatal",
 }
+# as one would serve, for what is measured
+DURABLE = {**OPTIONS, "fsync": "on", "synchronous_commit": "on", "shared_buffers": "256MB"}
 
 
 class Postgres:
     """One server, whose data stays in its folder while it is down."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: Mapping[str, str] = OPTIONS) -> None:
         self.folder = folder
+        self._options = options
         self._data = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
@@ -50,7 +53,7 @@ class Postgres:
 
     def start(self) -> None:
         """Returns when it answers."""
-        options = [word for item in OPTIONS.items() for word in ("-c", "=".join(item))]
+        options = [word for item in self._options.items() for word in ("-c", "=".join(item))]
         command = [str(binaries() / "postgres"), "-D", str(self._data), "-k", str(self.folder), *options]
         self._process = subprocess.Popen(
             command,
@@ -92,11 +95,11 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """A server that runs, and is gone with its data afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="taskservice-postgres-", dir="/tmp"))  # a socket's path is short
+def postgres(options: Mapping[str, str] = OPTIONS, *, within: str = "/tmp") -> Iterator[Postgres]:
+    """A server that runs, and is gone with its data afterwards. ``within``: short, as a socket's path is."""
+    folder = Path(tempfile.mkdtemp(prefix="taskservice-postgres-", dir=within))
     _give(folder)
-    server = Postgres(folder)
+    server = Postgres(folder, options)
     try:
         server.start()
         yield server
