@@ -6,6 +6,7 @@ DATABASES := sqlite postgres
 PYTHON := .venv/bin/python
 RUNTIME := .venv/.installed
 DEV := .venv/.installed-dev
+PEERS := .venv-peers/.installed
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes
 
 help:  ## show this list
@@ -46,7 +47,7 @@ format: $(DEV)  ## put the code into its form
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-bench: $(RUNTIME)  ## measure throughput and pickup latency
+bench: $(DEV) $(PEERS)  ## measure it on both databases, beside others: ARGS="--help"
 	$(PYTHON) -m bench $(ARGS)
 
 chaos: $(RUNTIME)  ## kill processes at random and count what was lost
@@ -57,9 +58,11 @@ lock: $(DEV)  ## resolve the requirements anew and write the lock files
 	  --python-version 3.12 --generate-hashes requirements.in --output-file requirements.txt
 	.venv/bin/uv pip compile --quiet --no-header --no-emit-index-url --upgrade --universal \
 	  --python-version 3.12 --generate-hashes requirements-dev.in --output-file requirements-dev.txt
+	.venv/bin/uv pip compile --quiet --no-header --no-emit-index-url --upgrade --universal \
+	  --python-version 3.12 --generate-hashes bench/peers/requirements.in --output-file bench/peers/requirements.txt
 
-clean:  ## remove the virtual environment and the caches, but no data
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+clean:  ## remove the virtual environments and the caches, but no data
+	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache
 
 # The first Python that is new enough; where pyenv lacks the version asked for, its python3 may be an older one.
 .venv/.made:
@@ -79,4 +82,11 @@ $(RUNTIME): requirements.txt .venv/.made
 $(DEV): requirements-dev.txt $(RUNTIME)
 	@echo "Installing requirements-dev.txt"
 	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+# What the service is compared with has requirements of its own, which must not decide ours.
+$(PEERS): bench/peers/requirements.txt .venv/.made
+	@echo "Installing bench/peers/requirements.txt"
+	@$(PYTHON) -m venv --clear .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@

@@ -1,1 +1,1 @@
-"""How fast the service is, and whether it holds under fire: real processes on a fresh SQLite file."""
+"""How fast the service is, also beside others, and whether it holds under fire: real processes, new data."""

@@ -1,71 +1,71 @@
-"""``python -m bench``: measure, and print one table; see ``--help``."""
+"""``python -m bench``: measure, and print tables; see ``--help``."""
 
 from __future__ import annotations
 
-import argparse
 import json
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
-from functools import partial
+from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import drain, idle, machine, pickup, posts
-from bench.report import Measured, table
-from bench.service import Failed
-
-MEASURES = ("drain", "pickup", "idle", "posts")
+from bench import machine, measures, page
+from bench.databases import TITLES, kind_named
+from bench.options import Options, arguments
+from bench.peers.contest import PYTHON
+from bench.report import Facts, table
+from bench.service import ROOT
 
 
 def main() -> None:
-    options = arguments()
-    where = machine.facts()
-    measures: dict[str, Callable[[], Measured]] = {
-        "drain": partial(drain.measure, tasks=options.tasks, runs=options.runs),
-        "pickup": pickup.measure,
-        "idle": idle.measure,
-        "posts": posts.measure,
+    given = arguments()
+    if given.source:
+        facts = json.loads(given.source.read_text())
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+        options = Options(tasks=given.tasks, runs=given.runs, rows=given.rows)
+        facts = measured(given.databases, given.only, options, given.json)
+    show(facts)
+    if given.write:
+        write(facts, given.write)
+    sys.exit(measures.has_failed(facts))
+
+
+def measured(
+    databases: tuple[str, ...], names: tuple[str, ...], options: Options, file: Path | None
+) -> Facts:
+    began = datetime.now(UTC)
+    facts: Facts = {
+        "date": f"{began:%Y-%m-%d}",
+        "machine": machine.facts(),
+        "options": {"tasks": options.tasks, "runs": options.runs, "rows": options.rows},
+        "databases": {},
     }
-    measured = {name: run(name, measures[name]) for name in options.only}
-    print(machine.sentence(where), end="\n\n")
-    print(table(line for found in measured.values() for line in found.lines))
-    if options.json:
-        facts = {"machine": where, **{name: found.facts for name, found in measured.items()}}
-        options.json.write_text(json.dumps(facts, indent=2) + "\n")
+    for database in databases:
+        with kind_named(database) as kind:
+            found: Facts = {}
+            facts["databases"][database] = {"version": kind.version, "found": found}
+            for name in names:
+                found[name] = measures.take(name, kind, options)
+                facts["minutes"] = round((datetime.now(UTC) - began).total_seconds() / 60, 1)
+                if file:
+                    file.write_text(json.dumps(facts, indent=2) + "\n")
+    return facts
 
 
-def run(name: str, measure: Callable[[], Measured]) -> Measured:
-    print(f"measuring: {name}", file=sys.stderr, flush=True)
-    try:
-        return measure()
-    except Failed as failure:
-        sys.exit(f"bench: {name}: {failure}")
+def show(facts: Facts) -> None:
+    print(machine.sentence(facts["machine"]))
+    for database, its in facts["databases"].items():
+        lines = measures.lines(database, its["found"])
+        print(f"\n{TITLES[database]} {its['version']}\n")
+        print(table(line for found in lines.values() for line in found))
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description="Measures the service as it ships, with real processes on a fresh SQLite file in TMPDIR.",
-    )
-    parser.add_argument(
-        "--only", type=names, default=MEASURES, metavar="A,B", help=f"of {', '.join(MEASURES)} (all)"
-    )
-    parser.add_argument("--runs", type=positive, default=3, metavar="N", help="of the drain (3)")
-    parser.add_argument("--tasks", type=positive, default=20_000, metavar="N", help="to drain (20000)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there as well")
-    return parser.parse_args()
-
-
-def names(text: str) -> tuple[str, ...]:
-    given = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    if strangers := set(given) - set(MEASURES):
-        raise argparse.ArgumentTypeError(f"no such measure: {', '.join(sorted(strangers))}")
-    return given
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
+def write(facts: Facts, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "benchmarks.md").write_text(page.page(facts))
+    command = [str(PYTHON), "-m", "bench.plot", str((folder / page.PLOT).absolute())]
+    subprocess.run(command, cwd=ROOT, input=json.dumps(page.bars(facts)), text=True, check=True)
 
 
 if __name__ == "__main__":

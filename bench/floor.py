@@ -1,4 +1,4 @@
-"""What plain sqlite3 does of the same work: the ceiling that a drain is compared with."""
+"""What plain SQL does of the same work: the ceiling that a drain is compared with."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
-from django.db import connections
+import psycopg
+from django.db import connections, transaction
 from django.utils import timezone
 
 from tasks.book import Book
@@ -21,33 +21,52 @@ Statement = tuple[str, tuple[Any, ...]]
 RESULT = "1"
 
 
-def tasks_per_second(size: int) -> float:
+def drained(size: int) -> tuple[int, float]:
     """Drain the database in one process: complete a batch and claim the next in one durable transaction.
 
     The statements are those that the service runs, as it runs them; no Django, no gate, no handlers.
+    Returns how many were completed, and in how many seconds.
     """
     claim, complete = _recorded(size)
-    path = str(connections[database()].settings_dict["NAME"])
+    settings = connections[database()].get_connection_params()
     connections.close_all()
+    if connections[database()].vendor == "postgresql":
+        return _on_postgres(settings, claim, complete)
+    return _on_sqlite(str(settings["database"]), claim, complete)
+
+
+def _on_sqlite(path: str, claim: Statement, complete: Statement) -> tuple[int, float]:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for pragma in PRAGMAS:
             connection.execute(pragma)
-        began = time.perf_counter()
-        done = _drain(connection, claim, complete)
-        return done / (time.perf_counter() - began)
+        return _drain(connection.execute, "BEGIN IMMEDIATE", _with_marks(claim), _with_marks(complete))
 
 
-def _drain(connection: sqlite3.Connection, claim: Statement, complete: Statement) -> int:
+def _with_marks(statement: Statement) -> Statement:
+    sql, params = statement
+    return sql.replace("%s", "?"), params
+
+
+def _on_postgres(settings: dict[str, Any], claim: Statement, complete: Statement) -> tuple[int, float]:
+    where = {name: settings[name] for name in ("host", "user", "dbname")}
+    with psycopg.connect(**where, autocommit=True) as connection:
+        return _drain(connection.execute, "BEGIN", claim, complete)
+
+
+def _drain(
+    execute: Callable[..., Any], begin: str, claim: Statement, complete: Statement
+) -> tuple[int, float]:
+    began = time.perf_counter()
     done = 0
     held: list[Any] = []
     while True:
-        connection.execute("BEGIN IMMEDIATE")
+        execute(begin)
         if held:
-            done += len(connection.execute(complete[0], _filled(complete[1], held)).fetchall())
-        held = connection.execute(*claim).fetchall()
-        connection.execute("COMMIT")
+            done += len(execute(complete[0], _filled(complete[1], held)).fetchall())
+        held = execute(*claim).fetchall()
+        execute("COMMIT")
         if not held:
-            return done
+            return done, time.perf_counter() - began
 
 
 def _filled(params: tuple[Any, ...], rows: list[Any]) -> list[Any]:
@@ -57,20 +76,22 @@ def _filled(params: tuple[Any, ...], rows: list[Any]) -> list[Any]:
 
 
 def _recorded(size: int) -> tuple[Statement, Statement]:
-    """The claim and the completion of so many tasks, as they reach the database."""
+    """The claim and the completion of so many tasks, as they reach the database; they are rolled back."""
     book, now = Book(database()), timezone.now()
-    [claim], rows = _heard(
-        lambda: book.claim(
-            "default",
-            ["bench.noop"],
-            worker_id="bench",
-            now=now,
-            lease_expires_at=now + timedelta(minutes=5),
-            limit=size,
+    with transaction.atomic(using=database()):
+        [claim], rows = _heard(
+            lambda: book.claim(
+                "default",
+                ["bench.noop"],
+                worker_id="bench",
+                now=now,
+                lease_expires_at=now + timedelta(minutes=5),
+                limit=size,
+            )
         )
-    )
-    held = [(book.id(UUID(id_)), fence, RESULT) for id_, fence, *_ in rows]
-    [complete], _ = _heard(lambda: book.complete(held, now))
+        held = [(id_, fence, RESULT) for id_, fence, *_ in rows]
+        [complete], _ = _heard(lambda: book.complete(held, now))
+        transaction.set_rollback(True, using=database())
     return claim, complete
 
 
@@ -78,7 +99,7 @@ def _heard[T](act: Callable[[], T]) -> tuple[list[Statement], T]:
     heard: list[Statement] = []
 
     def hear(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        heard.append((sql.replace("%s", "?"), tuple(params)))
+        heard.append((sql, tuple(params)))
         return execute(sql, params, many, context)
 
     with connections[database()].execute_wrapper(hear):

@@ -16,26 +16,25 @@ from typing import Any
 import django
 
 FILLED_AT_ONCE = 1000
-PAUSE_SECONDS = (0.02, 0.05)  # between two tasks for an idle pool; at random, to meet no rhythm of theirs
+PAUSE_SECONDS = (0.02, 0.1)  # between two tasks for an idle pool; at random, to meet no rhythm of theirs
 
 
 def fill(count: str) -> int:
     """So many tasks that do nothing, in a queue that is paused until ``resume``."""
-    from django.db import connections
-
     from tasks import lifecycle
     from tasks.contract import TaskSpec
-    from tasks.models.task import database
-    from tasks.sqlite.base import DatabaseWrapper
 
     lifecycle.pause(["default"])
     spec = TaskSpec(handler="bench.noop")
     for batch in batched(range(int(count)), FILLED_AT_ONCE):
         lifecycle.enqueue([spec] * len(batch))
-    connection = connections[database()]
-    if isinstance(connection, DatabaseWrapper):
-        connection.checkpoint()  # what filling has written is not the drain's affair
     return int(count)
+
+
+def pause() -> int:
+    from tasks import lifecycle
+
+    return lifecycle.pause(["default"])
 
 
 def resume() -> int:
@@ -59,14 +58,39 @@ def pickup(count: str) -> dict[str, int]:
     return asked
 
 
-def floor(size: str) -> float:
-    from bench.floor import tasks_per_second
+def floor(size: str) -> tuple[int, float]:
+    from bench.floor import drained
 
-    return tasks_per_second(int(size))
+    return drained(int(size))
+
+
+def table(rows: str, queues: str) -> int:
+    from bench.filling import fill_table
+
+    return fill_table(int(rows), int(queues))
+
+
+def backlog(rows: str, queues: str = "1") -> int:
+    from bench.filling import fill_ready
+
+    return fill_ready(int(rows), int(queues))
+
+
+def claims(samples: str, *limits: str) -> dict[str, list[int]]:
+    from bench.claiming import durations
+
+    return durations(int(samples), [int(limit) for limit in limits])
+
+
+def pages() -> dict[str, str]:
+    from bench.filling import pages
+
+    return pages()
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (fill, resume, pickup, floor)
+    function.__name__: function
+    for function in (fill, pause, resume, pickup, floor, table, backlog, claims, pages)
 }
 
 

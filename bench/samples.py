@@ -1,10 +1,11 @@
-"""Numbers from many samples."""
+"""Numbers from many samples, and from several runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
+from typing import Any
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -33,9 +34,6 @@ class Latency:
             max=ordered[-1],
         )
 
-    def __str__(self) -> str:
-        return f"p50 {self.p50:.1f}  p95 {self.p95:.1f}  p99 {self.p99:.1f}  max {self.max:.1f} ms"
-
     def facts(self) -> dict[str, float]:
         return {name: round(value, 3) for name, value in asdict(self).items()}
 
@@ -46,14 +44,44 @@ class Spread:
 
     values: tuple[float, ...]
 
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Spread:
+        """What ``facts`` wrote."""
+        return cls(tuple(facts["runs"]))
+
     @property
     def middle(self) -> float:
         return float(median(self.values))
 
     def __str__(self) -> str:
-        if len(self.values) == 1:
-            return f"{self.middle:,.0f}"
-        return f"{self.middle:,.0f} ({min(self.values):,.0f} to {max(self.values):,.0f})"
+        return format(self, ",.0f")
+
+    def __format__(self, spec: str) -> str:
+        """``spec``: of each number."""
+        spec = spec or ",.0f"
+        middle, least, most = (format(value, spec) for value in (self.middle, *self._ends()))
+        return middle if least == most else f"{middle} ({least} to {most})"
+
+    def _ends(self) -> tuple[float, float]:
+        return min(self.values), max(self.values)
 
     def facts(self) -> dict[str, object]:
-        return {"median": round(self.middle, 1), "runs": [round(value, 1) for value in self.values]}
+        return {"median": round(self.middle, 3), "runs": [round(value, 3) for value in self.values]}
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Those of several runs: the median of each percentile, and of the largest."""
+
+    p50: Spread
+    p99: Spread
+    max: Spread
+
+    @classmethod
+    def of(cls, facts: Iterable[Mapping[str, float]]) -> Latencies:
+        """What ``Latency.facts`` wrote, for each run."""
+        runs = list(facts)
+        return cls(*(Spread(tuple(run[name] for run in runs)) for name in ("p50", "p99", "max")))
+
+    def __str__(self) -> str:
+        return f"p50 {self.p50:.1f}, p99 {self.p99:.1f} ms"

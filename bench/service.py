@@ -1,4 +1,4 @@
-"""A service to measure: its processes, on a fresh database in a temporary folder."""
+"""A service to measure: its processes, on a fresh database, with a temporary folder of its own."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from bench.databases import Database, Kind, SqliteFile
 
 ROOT = Path(__file__).resolve().parent.parent
 MANAGE = [sys.executable, str(ROOT / "manage.py")]
@@ -28,6 +29,7 @@ STEP = 0.02
 
 # What a user's shell may have set is not measured.
 OURS = ("DATABASE_URL", "DB_PATH", "SECRET_KEY", "DEBUG", "LOG_LEVEL", "LOG_FORMAT", "GUNICORN_CMD_ARGS")
+OUR_PREFIXES = ("TASKSERVICE_", "PG")
 
 
 class Failed(Exception):
@@ -46,19 +48,26 @@ def wait_until[T](
     return answer
 
 
+def environment() -> dict[str, str]:
+    """That of this process, without what would change what is measured."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in OURS and not name.startswith(OUR_PREFIXES)
+    }
+    return {**kept, "PYTHONPATH": str(ROOT)}
+
+
 class Service:
     """One database and the environment of all the processes that use it."""
 
-    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str], database: Database | None = None) -> None:
         self.folder = folder
-        self.path = folder / "tasks.db"
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in OURS and not name.startswith("TASKSERVICE_")
-        }
-        own = {"DB_PATH": str(self.path), "DJANGO_SETTINGS_MODULE": "taskservice.settings"}
-        self.env = {**kept, **own, "TASKSERVICE_APPS": "bench", "PYTHONPATH": str(ROOT), **variables}
+        self.path = folder / "tasks.db"  # where there is no other database
+        self.database = database or SqliteFile(self.path)
+        own = {"SECRET_KEY": "of no use to anybody", "DJANGO_SETTINGS_MODULE": "taskservice.settings"}
+        where = self.database.variables
+        self.env = {**environment(), **own, **where, "TASKSERVICE_APPS": "bench", **variables}
 
     def migrate(self) -> None:
         self._finish([*MANAGE, "migrate", "--verbosity", "0"])
@@ -98,9 +107,8 @@ class Service:
         return self.start(command, log=log, fds=[listener.fileno()])
 
     def rows(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
-        """Read the database as it is, past everything."""
-        with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30)) as connection:
-            return connection.execute(sql, params).fetchall()
+        """Read the database as it is, past everything. What is not a number or a text, cast to one."""
+        return self.database.rows(sql, *params)
 
     def value(self, sql: str, *params: Any) -> Any:
         [[value]] = self.rows(sql, *params)
@@ -116,12 +124,14 @@ class Service:
 
 
 @contextmanager
-def fresh_service(**variables: str) -> Iterator[Service]:
-    """Migrated, with nothing in it; its folder is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="taskservice-bench-") as folder:
-        service = Service(Path(folder), variables)
-        service.migrate()
-        yield service
+def fresh_service(kind: Kind, **variables: str) -> Iterator[Service]:
+    """Migrated, with nothing in it; it is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="taskservice-bench-") as name:
+        folder = Path(name)
+        with kind.fresh(folder) as database:
+            service = Service(folder, variables, database)
+            service.migrate()
+            yield service
 
 
 @contextmanager

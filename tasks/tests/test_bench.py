@@ -119,20 +119,28 @@ def test_a_spread_names_its_middle_and_its_ends() -> None:
     assert str(Spread((3000.0, 1000.0, 2000.0))) == "2,000 (1,000 to 3,000)"
 
 
+def test_a_spread_shows_one_number_where_all_runs_agree() -> None:
+    assert f"{Spread((1.25, 1.25)):.1f}" == "1.2"
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", *arguments]
     return subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, timeout=110)
 
 
 @pytest.mark.slow
-def test_a_benchmark_measures_real_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_a_benchmark_measures_real_processes(tmp_path: Path, database: str) -> None:
     file = tmp_path / "facts.json"
+    small = ("--only", "drain", "--tasks", "500", "--runs", "1")
 
-    ended = run("bench", "--only", "drain", "--tasks", "500", "--runs", "1", "--json", str(file))
+    ended = run("bench", *small, "--databases", database, "--json", str(file))
 
     assert ended.returncode == 0, ended.stderr
     assert "drain of 500 no-op tasks" in ended.stdout
-    assert json.loads(file.read_text())["drain"]["per_second"]["median"] > 0
+    found = json.loads(file.read_text())["databases"][database]["found"]
+    assert found["drain"]["per_second"]["median"] > 0
+    assert found["drain"]["raw_per_second"]["50"]["median"] > 0
 
 
 @pytest.mark.slow
