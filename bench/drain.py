@@ -35,19 +35,19 @@ class Drained:
 
 
 def measure(kind: Kind, options: Options) -> Facts:
-    drained: list[Drained] = []
+    runs: list[Drained] = []
     floors: dict[int, list[float]] = {size: [] for size in FLOOR_BATCHES}
     for _ in range(options.runs):  # in turn: whatever else the machine does, it does to both
         for size in FLOOR_BATCHES:
             floors[size].append(_floor(kind, size, options.tasks))
-        drained.append(_drain(kind, options.tasks))
+        runs.append(drained(kind, options.tasks))
     return {
         "tasks": options.tasks,
-        "per_second": Spread(tuple(run.rate for run in drained)).facts(),
+        "per_second": Spread(tuple(run.rate for run in runs)).facts(),
         "raw_per_second": {str(size): Spread((*rates,)).facts() for size, rates in floors.items()},
-        "leases_per_turn": round(median(run.tasks / run.turns for run in drained), 1),
+        "leases_per_turn": round(median(run.tasks / run.turns for run in runs), 1),
         "cpu_seconds_per_1000": {
-            part: round(median(run.cpu[part] / run.tasks * 1000 for run in drained), 4) for part in PARTS
+            part: round(median(run.cpu[part] / run.tasks * 1000 for run in runs), 4) for part in PARTS
         },
     }
 
@@ -82,7 +82,7 @@ def _floor(kind: Kind, size: int, tasks: int) -> float:
         return float(done / seconds)
 
 
-def _drain(kind: Kind, tasks: int) -> Drained:
+def drained(kind: Kind, tasks: int) -> Drained:
     with fresh_service(kind) as service:
         _fill(service, tasks)
         with workers(service, EXECUTORS) as dispatcher:

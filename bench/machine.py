@@ -6,10 +6,14 @@ import os
 import platform
 import sqlite3
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 
 import psutil
+
+FLUSHES = 200
 
 
 def facts() -> dict[str, object]:
@@ -33,6 +37,19 @@ def sentence(facts: dict[str, object]) -> str:
         f"Python {facts['python']}, SQLite {facts['sqlite']}, {facts['file_system']} at {facts['folder']}, "
         f"load {facts['load']} at the start"
     )
+
+
+def flush_ms() -> float:
+    """The median of what a small write to the disk takes until it is safe: what every commit waits for."""
+    took: list[float] = []
+    with tempfile.TemporaryFile() as file:
+        for _ in range(FLUSHES):
+            file.write(b"x" * 4096)
+            file.flush()
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            took.append(time.perf_counter() - began)
+    return round(median(took) * 1000, 3)
 
 
 def _cpu() -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bench import claim, drain, idle, lists, pickup, posts
+from bench import claim, drain, idle, lists, machine, pickup, posts
 from bench.databases import Kind
 from bench.options import Options
 from bench.peers import comparison, contest
@@ -25,37 +25,38 @@ MEASURES = {
     "posts": Measure(posts.measure, posts.lines),
     "claim": Measure(claim.measure, claim.lines),
     "lists": Measure(lists.measure, lists.lines),
+    "peers": Measure(contest.measure, comparison.lines),
 }
-PEERS = "peers"  # whose lines need the facts of the others too
 
 
 def take(name: str, kind: Kind, options: Options) -> Facts:
     """One that fails has only its failure to show, and the others go on."""
     print(f"measuring on {kind.name}: {name}", file=sys.stderr, flush=True)
-    measure = contest.measure if name == PEERS else MEASURES[name].take
+    flush = {"flush_ms": machine.flush_ms()}
     try:
-        return measure(kind, options)
+        return {**flush, **MEASURES[name].take(kind, options)}
     except Exception as error:  # whatever it is, the others go on
-        return failure(error)
+        return {**flush, **failure(error)}
 
 
 def lines(database: str, found: Facts) -> dict[str, list[Line]]:
     """By measure; ``found``: what was measured on this database."""
-    return {name: _lines(database, name, found) for name in found}
+    return {name: _lines(database, name, facts) for name, facts in found.items()}
 
 
-def _lines(database: str, name: str, found: Facts) -> list[Line]:
-    if "failed" in found[name]:
-        return [failed(name, found[name])]
-    if name == PEERS:
-        return comparison.lines(database, found)
-    return MEASURES[name].lines(database, found[name])
+def _lines(database: str, name: str, facts: Facts) -> list[Line]:
+    return [failed(name, facts)] if "failed" in facts else MEASURES[name].lines(database, facts)
+
+
+def flushes(facts: Facts) -> list[float]:
+    """How many milliseconds a flush took before each measure."""
+    return [found["flush_ms"] for its in facts["databases"].values() for found in its["found"].values()]
 
 
 def has_failed(facts: Facts) -> bool:
     """Whether anything in it could not be measured."""
     return any(
-        "failed" in found or any(isinstance(part, dict) and "failed" in part for part in found.values())
+        "failed" in found or any("failed" in peer for peer in found.get("theirs", {}).values())
         for database in facts["databases"].values()
         for found in database["found"].values()
     )

@@ -18,7 +18,8 @@ HOW = """\
 ## How it was measured
 
 - Every figure of this page was taken in one go, on one machine, so ratios count more than digits. Where
-  there are several runs, the median counts, and what is in brackets is the least and the most.
+  there are several runs, the median counts, and what is in brackets is the least and the most. What is
+  compared runs in turn, round by round, because a disk is not as fast at all times.
 - The service runs as it ships: `runworkers --n {executors}`, gunicorn with its own configuration, and a new
   database for each run. PostgreSQL and what talks to it share the machine's cores.
 - **As durable as in production**, the peers too: {durability}.
@@ -60,7 +61,9 @@ def _parts(facts: Facts) -> Iterator[str]:
     yield "# Benchmarks\n"
     yield f"Measured on {facts['date']}, in {facts['minutes']:.0f} minutes, on this machine:"
     yield f"{machine.sentence(facts['machine'])}."
-    yield f"{options['runs']} runs, {options['tasks']:,} tasks a drain, tables of {options['rows']:,} rows.\n"
+    yield f"{options['runs']} runs, {options['tasks']:,} tasks a drain, tables of {options['rows']:,} rows."
+    if flushes := measures.flushes(facts):
+        yield f"Before each measure a flush of 4 KiB took {min(flushes):.2f} to {max(flushes):.2f} ms.\n"
     if bars(facts):
         yield f"![Tasks per second, drained]({PLOT})\n"
     for database, found in lines.items():
@@ -69,8 +72,8 @@ def _parts(facts: Facts) -> Iterator[str]:
         yield f"## {TITLES[database]} {its['version']}\n"
         for name, found in its["found"].items():
             yield f"### {name.capitalize()}: {MEASURES[name]}\n"
-            if name == measures.PEERS and "failed" not in found:
-                yield _contest(its["found"])
+            if name == "peers" and "failed" not in found:
+                yield _contest(found)
             yield _table(("measure", "measured", "target", ""), _cells(lines[database][name]))
     durability = "; ".join(f"{TITLES[name]} with {DURABILITY[name]}" for name in facts["databases"])
     yield HOW.format(executors=EXECUTORS, durability=durability)
@@ -100,23 +103,15 @@ def _cells(lines: Iterable[Line]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _contest(found: Facts) -> str:
+def _contest(facts: Facts) -> str:
     """Who was compared, how it was run, and what it brought."""
     head = ("", "version", "drained, /s", "pickup, ms", "idle CPU, s/min", "keeps", "how it was run")
-    return _table(head, [*_our_row(found), *(_row(name, facts) for name, facts in found["peers"].items())])
+    return _table(head, [_our_row(facts["ours"]), *(_row(*item) for item in facts["theirs"].items())])
 
 
-def _our_row(found: Facts) -> Iterator[tuple[str, ...]]:
-    if all("failed" not in found.get(name, {"failed": ""}) for name in ("drain", "pickup", "idle")):
-        yield (
-            f"**{OURS}**",
-            "",
-            str(Spread.of(found["drain"]["per_second"])),
-            _pickup(found["pickup"]["enqueue_ms"]),
-            format(Spread.of(found["idle"]["cpu_seconds_per_minute"]), ".1f"),
-            "the result",
-            f"runworkers --n {EXECUTORS}",
-        )
+def _our_row(facts: Facts) -> tuple[str, ...]:
+    rates, began = str(Spread.of(facts["per_second"])), _pickup(facts["pickup_ms"])
+    return f"**{OURS}**", "", rates, began, "see above", "the result", f"runworkers --n {EXECUTORS}"
 
 
 def _row(name: str, facts: Facts) -> tuple[str, ...]:
@@ -153,21 +148,15 @@ def bars(facts: Facts) -> dict[str, list[dict[str, object]]]:
 
 
 def _bars(database: str, found: Facts) -> list[dict[str, object]]:
-    drain = found.get("drain", {})
     shown = []
-    if "per_second" in drain:
+    drain, peers = found.get("drain", {}), found.get("peers", {})
+    if "raw_per_second" in drain:
         floors = [Spread.of(given) for given in drain["raw_per_second"].values()]
-        shown = [
-            _bar(f"raw {DRIVERS[database]}", "raw", max(floors, key=lambda floor: floor.middle)),
-            _bar(OURS, "ours", Spread.of(drain["per_second"])),
-        ]
-    peers = found.get("peers", {})
-    theirs = [
-        _bar(name, "peer", Spread.of(facts["per_second"]))
-        for name, facts in peers.items()
-        if "per_second" in facts
-    ]
-    return [*shown, *theirs]
+        shown.append(_bar(f"raw {DRIVERS[database]}", "raw", max(floors, key=lambda floor: floor.middle)))
+    if ours := peers.get("ours", drain).get("per_second"):
+        shown.append(_bar(OURS, "ours", Spread.of(ours)))
+    theirs = {name: its["per_second"] for name, its in peers.get("theirs", {}).items() if "failed" not in its}
+    return [*shown, *(_bar(name, "peer", Spread.of(rates)) for name, rates in theirs.items())]
 
 
 def _bar(name: str, kind: str, rates: Spread) -> dict[str, object]:

@@ -28,6 +28,12 @@ def measure(kind: Kind, options: Options) -> Facts:
     return {"enqueue_ms": direct, "http_ms": over_http}
 
 
+def direct(kind: Kind, runs: int, samples: int) -> list[Facts]:
+    """Without the API, for each run."""
+    with fresh_service(kind) as service, workers(service):
+        return [_latency(service, service.inside("pickup", samples)).facts() for _ in range(runs)]
+
+
 def lines(name: str, facts: Facts) -> list[Line]:
     direct, over_http = Latencies.of(facts["enqueue_ms"]), Latencies.of(facts["http_ms"])
     p50, p99 = TARGETS_MS[name]

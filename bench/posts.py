@@ -54,13 +54,14 @@ class Posted:
 def measure(kind: Kind, options: Options) -> Facts:
     """By how many clients, then where, then whose view: what each run brought."""
     runs = range(options.runs)
-    return {
+    found = {
         str(clients): {
             "alone": _in_turn(kind, clients, runs, _alone),
             "beside": _in_turn(kind, clients, runs, _beside_a_drain),
         }
         for clients in CLIENTS
     }
+    return {"clients": found}
 
 
 def _in_turn(kind: Kind, clients: int, runs: range, post: Any) -> Facts:
@@ -74,7 +75,7 @@ def _in_turn(kind: Kind, clients: int, runs: range, post: Any) -> Facts:
 def lines(name: str, facts: Facts) -> list[Line]:
     return [
         line
-        for clients, found in facts.items()
+        for clients, found in facts["clients"].items()
         for where in ("alone", "beside")
         for line in _lines(int(clients), where, found[where])
     ]

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import psutil
 
-from bench import report
+from bench import drain, pickup
 from bench.databases import Database, Kind
 from bench.inside import PAUSE_SECONDS
 from bench.options import Options
 from bench.peers.program import EFFECTS
-from bench.report import Facts
+from bench.report import Facts, failure
 from bench.samples import Latency, Spread
 from bench.service import PATIENCE, ROOT, Failed, environment, wait_until
 from bench.usage import cpu_seconds_of_family
@@ -92,26 +92,47 @@ CONTESTANTS = (
 
 
 def measure(kind: Kind, options: Options) -> Facts:
-    """By name; one that fails has only its failure to show."""
+    """The service's own figures, and theirs by name; a peer that fails has only its failure to show.
+
+    Drains go in rounds, everybody once in each: a disk may be ten times slower a quarter of an hour
+    later, so only what ran side by side is compared.
+    """
     if not PYTHON.exists():
         raise Failed("there is no .venv-peers: `make bench` makes it")
-    return {peer.name: _found(peer, kind, options) for peer in CONTESTANTS if kind.name in peer.databases}
+    peers = [peer for peer in CONTESTANTS if kind.name in peer.databases]
+    ours: Facts = {"pickup_ms": pickup.direct(kind, options.runs, SAMPLES)}
+    theirs = {peer.name: _introduced(peer, kind, options) for peer in peers}
+    rates: list[float] = []
+    for _ in range(options.runs):
+        rates.append(drain.drained(kind, options.tasks).rate)
+        for peer in peers:
+            _join_round(peer, kind, options.tasks, theirs[peer.name])
+    return {"ours": {**ours, "per_second": Spread((*rates,)).facts()}, "theirs": theirs}
 
 
-def _found(peer: Contestant, kind: Kind, options: Options) -> Facts:
+def _introduced(peer: Contestant, kind: Kind, options: Options) -> Facts:
+    """All but its drains."""
     print(f"  {peer.name}", file=sys.stderr, flush=True)
     facts: Facts = {"settings": peer.settings, "keeps": peer.keeps}
     try:
         with _fresh(peer, kind) as crew:
-            facts["version"] = crew.version
-            facts.update(_picked_up(crew, options))
-        rates = []
-        for _ in range(options.runs):
-            with _fresh(peer, kind) as crew:
-                rates.append(_drained(crew, options.tasks))
-        return {**facts, "per_second": Spread((*rates,)).facts()}
-    except Exception as failure:  # whatever it is, the others go on
-        return {**facts, **report.failure(failure)}
+            return {**facts, "version": crew.version, **_picked_up(crew, options)}
+    except Exception as error:  # whatever it is, the others go on
+        return {**facts, **failure(error)}
+
+
+def _join_round(peer: Contestant, kind: Kind, tasks: int, facts: Facts) -> None:
+    """One more drain among its facts."""
+    if "failed" in facts:
+        return
+    try:
+        with _fresh(peer, kind) as crew:
+            rate = _drained(crew, tasks)
+    except Exception as error:  # whatever it is, the others go on
+        facts.update(failure(error))
+    else:
+        before = Spread.of(facts["per_second"]).values if "per_second" in facts else ()
+        facts["per_second"] = Spread((*before, rate)).facts()
 
 
 def _picked_up(crew: Crew, options: Options) -> Facts:
