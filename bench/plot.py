@@ -41,7 +41,7 @@ def draw(panels: dict[str, list[dict[str, Any]]], path: str) -> None:
     for axes, (title, bars) in zip(found.flat, panels.items(), strict=True):
         _panel(axes, title, bars)
         axes.set_xlim(50, most * 3)  # room for the figures
-    found.flat[-1].set_xlabel("no-op tasks per second, logarithmic; three processes, results durable")
+    found.flat[-1].set_xlabel("no-op tasks per second, logarithmic; three processes, every commit durable")
     figure.savefig(path, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
 
 
