@@ -13,6 +13,7 @@ from tasks.contract import TaskSpec
 from tasks.errors import FieldError, InvalidFields, UnknownHandler
 from tasks.limits import (
     BATCH_TASKS,
+    CHANGEABLE,
     HANDLER_CHARS,
     MAX_ATTEMPTS,
     MAX_TIMEOUT,
@@ -75,6 +76,19 @@ def specs_from_json(value: Any, *, owner: str, now: Callable[[], datetime]) -> l
     return specs
 
 
+def changes_from_json(value: Any) -> dict[str, Any]:
+    """The columns that ``PATCH`` changes. Raises InvalidFields."""
+    given, errors = members.read_members(value, _CHANGES)
+    errors += _expires_too_soon(given)
+    if not value:
+        errors.append(FieldError(code="required", detail="a member to change is required", pointer=""))
+    if errors:
+        raise InvalidFields(errors[: members.ERRORS_SHOWN])
+    if "tags" in given:
+        given["tags"] = list(given["tags"])
+    return given
+
+
 def _batch(value: Any) -> list[Any]:
     if not isinstance(value, dict) or "tasks" not in value:
         raise InvalidFields([FieldError(code="required", detail="tasks is required", pointer="/tasks")])
@@ -99,12 +113,14 @@ def _conflicts(value: dict[str, Any], given: dict[str, Any], at: str) -> list[Fi
         errors.append(members.error_at("title", "required", "is required, or else a handler", at))
     if value.get("run_at") is not None and value.get("delay_seconds") is not None:
         errors.append(members.error_at("delay_seconds", "conflict", "and run_at exclude each other", at))
-    if errors:
-        return errors
+    return [*errors, *_expires_too_soon(given, at)]
+
+
+def _expires_too_soon(given: dict[str, Any], at: str = "") -> list[FieldError]:
     run_at, expires_at = given.get("run_at"), given.get("expires_at")
-    if run_at is not None and expires_at is not None and expires_at <= run_at:
-        errors.append(members.error_at("expires_at", "conflict", "must be later than run_at", at))
-    return errors
+    if run_at is None or expires_at is None or expires_at > run_at:
+        return []
+    return [members.error_at("expires_at", "conflict", "must be later than run_at", at)]
 
 
 def _handler(given: dict[str, Any], at: str) -> ServiceTask:
@@ -137,3 +153,4 @@ _MEMBERS: dict[str, Callable[[Any], Any]] = {
         members.seconds, least=MIN_TIMEOUT.total_seconds(), most=int(MAX_TIMEOUT.total_seconds())
     ),
 }
+_CHANGES = {name: check for name, check in _MEMBERS.items() if name in CHANGEABLE}

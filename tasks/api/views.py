@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 from uuid import UUID
@@ -25,12 +25,12 @@ from tasks.api.listing import TASK_FILTERS, listing_from
 from tasks.api.origins import comes_from_another_site
 from tasks.api.pagination import Listing, Page, page_answer, page_of
 from tasks.api.resource import Described, attempt_resource, latest_attempt, resource
-from tasks.contract import Enqueued, TaskSpec
+from tasks.contract import Enqueued
 from tasks.errors import ConflictingState, FieldError, Forbidden, ForeignOrigin, InvalidFields, TaskNotFound
 from tasks.grants import Grant, Scope
 from tasks.models import Attempt, Task, TaskQuerySet
 from tasks.models.task import database
-from tasks.specs import spec_from_json, specs_from_json
+from tasks.specs import changes_from_json, spec_from_json, specs_from_json
 from tasks.states import Status
 
 intake = GroupCommit()
@@ -81,7 +81,7 @@ class TaskCollection(ApiView):
     def post(self, request: Request) -> HttpResponse:
         body, owner = read_bytes(request), grant_of(request).owner
         spec = spec_from_json(parse_object(body), owner=owner, now=partial(clock.now, database()))
-        expect_served(request, [spec])
+        expect_queues(request, {spec.queue})
         once = once_of(request, body, owner=owner)
         return creation_answer(intake.create(Asked(specs=[spec], once=once, answer=_one_made)))
 
@@ -93,7 +93,7 @@ class TaskBatch(ApiView):
         """All or none, in one commit."""
         body, owner = read_bytes(request, limit_bytes=MAX_BATCH_BYTES), grant_of(request).owner
         specs = specs_from_json(parse_object(body), owner=owner, now=partial(clock.now, database()))
-        expect_served(request, specs)
+        expect_queues(request, {spec.queue for spec in specs})
         once = once_of(request, body, owner=owner)
         return creation_answer(intake.create(Asked(specs=specs, once=once, answer=_many_made)))
 
@@ -120,6 +120,23 @@ def creation_answer(answered: Answered) -> HttpResponse:
 class TaskDetail(ApiView):
     def get(self, request: Request, task_id: str) -> HttpResponse:
         return task_answer(find_task(request, task_id))
+
+    def patch(self, request: Request, task_id: str) -> HttpResponse:
+        changes = changes_from_json(parse_object(read_bytes(request)))
+        expect_queues(request, {changes["queue"]} if "queue" in changes else set())
+        return only_pending(request, task_id, "changed", partial(lifecycle.change, changes=changes))
+
+    def delete(self, request: Request, task_id: str) -> HttpResponse:
+        expect_nothing(request)
+        if lifecycle.delete([find_task(request, task_id).pk]):
+            raise ConflictingState("deleted", Status.PROCESSING)
+        return no_content()
+
+
+class TaskRunNow(ApiView):
+    def post(self, request: Request, task_id: str) -> HttpResponse:
+        expect_nothing(request)
+        return only_pending(request, task_id, "run now", lifecycle.run_now)
 
 
 class TaskByQuery(ApiView):
@@ -163,9 +180,19 @@ class TaskAttempts(ApiView):
         return page_answer([*latest, *map(attempt_resource, page.items)], page, wanted)
 
 
-def expect_served(request: HttpRequest, specs: Sequence[TaskSpec]) -> None:
-    """Raises Forbidden when a task is for a queue that the token is not."""
-    if not grant_of(request).serves({spec.queue for spec in specs}):
+def only_pending(
+    request: HttpRequest, task_id: str, wish: str, verb: Callable[[UUID], Status | None]
+) -> HttpResponse:
+    """The task after a verb that moves nothing but a pending one."""
+    status = verb(find_task(request, task_id).pk)
+    if status not in (Status.PENDING, None):
+        raise ConflictingState(wish, status)
+    return task_answer(find_task(request, task_id))
+
+
+def expect_queues(request: HttpRequest, queues: Collection[str]) -> None:
+    """Raises Forbidden for a queue that the token is not for."""
+    if not grant_of(request).serves(queues):
         queues = ", ".join(grant_of(request).queues or ())
         raise Forbidden(f"This token is for these queues alone: {queues}.")
 

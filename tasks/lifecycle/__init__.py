@@ -7,6 +7,8 @@ settle(outcomes, now)                record what attempts came to
 release(leases, now)                 hand back what was not begun
 reap(now, limit, ...)                take back what nobody holds any more
 cancel(ids)  retry(ids)              by hand
+change(id, changes)  run_now(id)     while it is pending
+delete(ids)                          what does not run
 expire, park, unpark                 what time and missing workers do to pending tasks
 pause(queues)  resume(queues)        hold a queue back, let it go on
 reserve, keep, forget                requests that are sent again
@@ -16,6 +18,7 @@ asked_to_stop, work_waits, ...       what a worker asks before it does anything
 
 from __future__ import annotations
 
+from tasks.lifecycle.changing import change, delete, run_now
 from tasks.lifecycle.intake import enqueue
 from tasks.lifecycle.leasing import (
     Extension,
@@ -42,7 +45,9 @@ __all__ = [
     "absent",
     "asked_to_stop",
     "cancel",
+    "change",
     "claim",
+    "delete",
     "enqueue",
     "expire",
     "extend",
@@ -58,6 +63,7 @@ __all__ = [
     "reserve",
     "resume",
     "retry",
+    "run_now",
     "settle",
     "settle_singly",
     "unpark",

@@ -47,7 +47,9 @@ def test_an_unknown_path_is_a_problem(api: Api, where: str) -> None:
     [
         ("/tasks", "GET, POST, HEAD, OPTIONS"),
         ("/task", "GET, HEAD, OPTIONS"),
-        (f"/tasks/{ID}", "GET, HEAD, OPTIONS"),
+        ("/tasks/batch", "POST, OPTIONS"),
+        (f"/tasks/{ID}", "GET, PATCH, DELETE, HEAD, OPTIONS"),
+        (f"/tasks/{ID}/run-now", "POST, OPTIONS"),
         (f"/tasks/{ID}/attempts", "GET, HEAD, OPTIONS"),
         (f"/tasks/{ID}/cancel", "POST, OPTIONS"),
         (f"/tasks/{ID}/retry", "POST, OPTIONS"),

@@ -1,0 +1,59 @@
+"""What clients may change of a task that has not begun, and taking tasks out of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from tasks import bell, clock
+from tasks.models import Task
+from tasks.models.task import database
+from tasks.states import Status, WaitingFor
+
+
+def change(task_id: UUID, changes: Mapping[str, Any]) -> Status | None:
+    """Change some of ``CHANGEABLE`` of a pending task. Returns its status; None: there is no such task.
+
+    If that is another than pending, nothing was changed. A ``run_at`` that is not in the future, or
+    None, makes it ready.
+    """
+    alias = database()
+    with transaction.atomic(using=alias):
+        task = Task.objects.using(alias).select_for_update().filter(pk=task_id).first()
+        if task is None or task.status != Status.PENDING:
+            return None if task is None else Status(task.status)
+        columns = {**changes}
+        if "run_at" in changes:
+            columns |= _waiting(task, changes["run_at"], clock.now(alias))
+        Task.objects.using(alias).filter(pk=task_id).update(**columns)
+        bell.ring_on_commit(alias)
+    return Status.PENDING
+
+
+def run_now(task_id: UUID) -> Status | None:
+    """As ``change``: a pending task need not wait for its time any more."""
+    return change(task_id, {"run_at": None})
+
+
+def _waiting(task: Task, run_at: datetime | None, now: datetime) -> dict[str, Any]:
+    """Whether it is ready then, and since when; who knows its handler is another question."""
+    if run_at is not None and run_at > now:
+        return {"ready_at": None, "waiting_for": WaitingFor.TIME}
+    if task.waiting_for == WaitingFor.HANDLER:
+        return {}
+    return {"ready_at": task.ready_at or now, "waiting_for": None}
+
+
+def delete(ids: Sequence[UUID]) -> dict[UUID, Status]:
+    """Delete tasks and their attempts, but for what is running, which is returned; unknown ones are none."""
+    alias = database()
+    with transaction.atomic(using=alias):
+        locked = Task.objects.using(alias).select_for_update().filter(pk__in=ids).order_by("pk")
+        status_of = {pk: Status(status) for pk, status in locked.values_list("pk", "status")}
+        gone = [pk for pk, status in status_of.items() if status != Status.PROCESSING]
+        Task.objects.using(alias).filter(pk__in=gone).delete()
+    return {pk: status for pk, status in status_of.items() if status == Status.PROCESSING}

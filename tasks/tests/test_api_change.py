@@ -1,0 +1,180 @@
+"""``PATCH``, ``run-now`` and ``DELETE``: what may be done to a task that does not run."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from tasks import lifecycle
+from tasks.contract import ErrorReport, Failed
+from tasks.models import Attempt, Task
+from tasks.states import Status, WaitingFor
+from tasks.tests.api_client import Answer, Api, api
+from tasks.tests.rows import LeasedTask, MakeTask, claimant
+
+__all__ = ["api"]
+
+pytestmark = pytest.mark.django_db
+
+LATER, SOON = "2999-01-12T01:37:19.000000Z", "2001-01-12T01:37:19.000000Z"
+NOT_PENDING = sorted(set(Status) - {Status.PENDING})
+
+
+def patch(api: Api, task_id: Any, **members: Any) -> Answer:
+    return api.ask("PATCH", f"/tasks/{task_id}", json.dumps(members).encode())
+
+
+def is_claimed(task_id: Any, queue: str = "default") -> bool:
+    leases = lifecycle.claim(claimant(queue, handlers=("demo.echo",)), limit=9, now=timezone.now())
+    return str(task_id) in {str(lease.task_id) for lease in leases}
+
+
+def test_what_may_be_changed_is_changed_and_all_else_stays(api: Api) -> None:
+    made = api.create(handler="demo.echo", title="a", payload={"a": 1})
+    wished = {
+        "title": "b", "queue": "mail", "priority": 7, "payload": {"b": [2]}, "tags": ["x", "y"],
+        "run_at": LATER, "expires_at": "2999-02-12T01:37:19.000000Z", "max_attempts": 9,
+    }  # fmt: skip
+
+    answer = patch(api, made["id"], **wished)
+
+    assert answer.status == 200
+    reason = answer.json()["pending_reason"]
+    assert answer.json() == {**made, **wished, "pending_reason": reason}
+    assert (reason["code"], reason["until"]) == ("scheduled", LATER)
+    assert api.task(made["id"]) == answer.json()
+
+
+def test_one_member_alone_is_changed_alone(api: Api) -> None:
+    made = api.create(handler="demo.echo", title="a", tags=["x"], delay_seconds=60)
+
+    assert patch(api, made["id"], priority=-5).json() == {**made, "priority": -5}
+
+
+@pytest.mark.parametrize("status", NOT_PENDING)
+def test_nothing_but_a_pending_task_is_changed(api: Api, make_task: MakeTask, status: Status) -> None:
+    task = make_task(status)
+    before = api.task(task.pk)
+
+    patch(api, task.pk, priority=1).problem(409, "conflict-state")
+    api.post(f"/tasks/{task.pk}/run-now").problem(409, "conflict-state")
+
+    assert api.task(task.pk) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code"),
+    [
+        ({}, "", "required"),
+        ({"status": "completed"}, "/status", "unknown"),
+        ({"handler": "demo.sleep"}, "/handler", "unknown"),
+        ({"owner": "me"}, "/owner", "unknown"),
+        ({"delay_seconds": 5}, "/delay_seconds", "unknown"),
+        ({"priority": 101}, "/priority", "range"),
+        ({"title": None}, "/title", "type"),
+        ({"run_at": LATER, "expires_at": SOON}, "/expires_at", "conflict"),
+    ],
+)
+def test_a_wrong_change_is_told_and_changes_nothing(api: Api, body: Any, pointer: str, code: str) -> None:
+    made = api.create()
+
+    problem = patch(api, made["id"], **body).problem(400, "invalid-field")
+
+    assert [(error["pointer"], error["code"]) for error in problem["errors"]] == [(pointer, code)]
+    assert api.task(made["id"]) == made
+
+
+def test_a_time_in_the_future_makes_it_wait_and_one_in_the_past_does_not(api: Api) -> None:
+    made = api.create(handler="demo.echo")
+
+    patch(api, made["id"], run_at=LATER)
+    assert not is_claimed(made["id"])
+
+    patch(api, made["id"], run_at=SOON)
+    assert is_claimed(made["id"])
+
+
+def test_a_task_keeps_its_place_when_something_else_is_changed(api: Api) -> None:
+    first, second = api.create(handler="demo.echo"), api.create(handler="demo.echo")
+    patch(api, first["id"], title="b", run_at=None)
+
+    [lease] = lifecycle.claim(claimant("default", handlers=("demo.echo",)), limit=1, now=timezone.now())
+
+    assert str(lease.task_id) == first["id"] != second["id"]
+
+
+def test_a_task_without_a_handler_goes_on_waiting_for_one(api: Api, make_task: MakeTask) -> None:
+    task = make_task(waiting_for=WaitingFor.HANDLER, ready_at=None)
+
+    assert api.post(f"/tasks/{task.pk}/run-now").json()["pending_reason"]["code"] == "no_handler"
+    patch(api, task.pk, run_at=LATER)
+    assert api.task(task.pk)["pending_reason"]["code"] == "scheduled"
+
+
+def test_run_now_does_not_wait_for_the_time(api: Api) -> None:
+    made = api.create(handler="demo.echo", delay_seconds=3600)
+
+    answer = api.post(f"/tasks/{made['id']}/run-now")
+
+    assert (answer.status, answer.json()["run_at"]) == (200, None)
+    assert answer.json()["pending_reason"]["code"] == "ready"
+    assert is_claimed(made["id"])
+
+
+def test_run_now_shortens_a_backoff(api: Api, leased_task: LeasedTask) -> None:
+    lease = leased_task(max_attempts=3)
+    lifecycle.settle([(lease, Failed(ErrorReport("x.E", "no")))], now=timezone.now())
+    assert api.task(lease.task_id)["pending_reason"]["code"] == "retry_backoff"
+
+    assert api.post(f"/tasks/{lease.task_id}/run-now").json()["pending_reason"]["code"] == "ready"
+
+
+@pytest.mark.parametrize("status", sorted(set(Status) - {Status.PROCESSING}))
+def test_a_task_that_does_not_run_is_deleted(api: Api, make_task: MakeTask, status: Status) -> None:
+    task = make_task(status)
+
+    answer = api.ask("DELETE", f"/tasks/{task.pk}")
+
+    assert (answer.status, answer.body) == (204, b"")
+    api.get(f"/tasks/{task.pk}").problem(404, "not-found")
+    api.ask("DELETE", f"/tasks/{task.pk}").problem(404, "not-found")
+
+
+def test_its_attempts_go_with_it(api: Api, leased_task: LeasedTask) -> None:
+    lease = leased_task(max_attempts=1)
+    lifecycle.settle([(lease, Failed(ErrorReport("x.E", "no")))], now=timezone.now())
+    assert Attempt.objects.count() == 1
+
+    api.ask("DELETE", f"/tasks/{lease.task_id}")
+
+    assert Attempt.objects.count() == 0
+
+
+def test_a_running_task_is_not_deleted(api: Api, leased_task: LeasedTask) -> None:
+    lease = leased_task()
+
+    problem = api.ask("DELETE", f"/tasks/{lease.task_id}").problem(409, "conflict-state")
+
+    assert problem["detail"] == "A task that is processing cannot be deleted."
+    assert Task.objects.filter(pk=lease.task_id).exists()
+
+
+def test_a_late_outcome_of_a_deleted_task_changes_nothing(api: Api, leased_task: LeasedTask) -> None:
+    lease = leased_task()
+    Task.objects.update(status=Status.PENDING, lease_expires_at=None, ready_at=timezone.now())
+    api.ask("DELETE", f"/tasks/{lease.task_id}")
+
+    settlement = lifecycle.settle([(lease, Failed(ErrorReport("x.E", "no")))], now=timezone.now())
+
+    assert settlement.lost == [lease]
+    assert Task.objects.count() == 0
+
+
+@pytest.mark.parametrize(("method", "path"), [("PATCH", ""), ("DELETE", ""), ("POST", "/run-now")])
+def test_an_unknown_task_is_not_found(api: Api, method: str, path: str) -> None:
+    body = b'{"priority": 1}' if method == "PATCH" else b""
+
+    api.ask(method, f"/tasks/01a20bcf-958e-766c-8076-373a84ef31ff{path}", body).problem(404, "not-found")
