@@ -16,7 +16,7 @@ AT_ONCE = 500_000
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)  # of the oldest row; one is made each millisecond
 FAR = timedelta(days=365)  # in the future, from when it is filled
 RARE = 10_000  # each so many rows have a handler of their own
-FAILED, CANCELLED = 50, 51  # each so many of the finished rows
+FAILED = 50  # each so many of the finished rows; and as many were cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +54,21 @@ attempted_at, started_at, finished_at, result"""
 
 
 def fill_table(rows: int, queues: int) -> int:
-    """A third each ready, finished and in the future, in turn."""
+    """A third each: finished long ago, waiting for a time far ahead, and the backlog, which came last."""
+    third = rows // 3
+    over, ready = f"n < {third}", f"n >= {2 * third}"
     finished = f"""
-CASE n %% 3 WHEN 1 THEN
-  CASE n / 3 %% {FAILED} WHEN 0 THEN 'failed' WHEN 1 THEN 'cancelled' ELSE 'completed' END
+CASE WHEN {over} THEN
+  CASE n %% {FAILED} WHEN 0 THEN 'failed' WHEN 1 THEN 'cancelled' ELSE 'completed' END
 ELSE 'pending' END"""
-    return _fill(rows, queues, status=finished, ready="n %% 3 = 0", over="n %% 3 = 1", waits="n %% 3 = 2")
+    return _fill(rows, queues, status=finished, over=over, waits=f"NOT ({over} OR {ready})")
 
 
 def fill_ready(rows: int, queues: int) -> int:
-    return _fill(rows, queues, status="'pending'", ready="true", over="false", waits="false")
+    return _fill(rows, queues, status="'pending'", over="false", waits="false")
 
 
-def _fill(rows: int, queues: int, *, status: str, ready: str, over: str, waits: str) -> int:
+def _fill(rows: int, queues: int, *, status: str, over: str, waits: str) -> int:
     """In several transactions, each short enough for the service's limits."""
     connection = connections[database()]
     dialect = POSTGRES if connection.vendor == "postgresql" else SQLITE
@@ -78,7 +80,7 @@ def _fill(rows: int, queues: int, *, status: str, ready: str, over: str, waits: 
 INSERT INTO tasks ({_COLUMNS})
 SELECT {dialect.id.format(milliseconds=milliseconds)}, 'filled',
   CASE WHEN n %% {RARE} = 0 THEN 'bench.rare' ELSE 'bench.noop' END, {dialect.json_list}, {dialect.json}, '',
-  CASE WHEN {queues} = 1 THEN 'default' ELSE 'q' || (n / 3 %% {queues}) END, 0, {dialect.json_list},
+  CASE WHEN {queues} = 1 THEN 'default' ELSE 'q' || (n %% {queues}) END, 0, {dialect.json_list},
   CASE WHEN {waits} THEN {"%s::timestamptz" if dialect is POSTGRES else "%s"} END, 5, 300,
   {time}, {status},
   CASE WHEN {waits} THEN NULL ELSE {time} END, CASE WHEN {waits} THEN 'time' END,

@@ -85,17 +85,17 @@ class Page[Row: Model]:
 
 
 def page_of[Row: Model](
-    rows: QuerySet[Row], wanted: Listing, *, among: QuerySet[Row] | None = None
+    rows: QuerySet[Row], wanted: Listing, *, among: QuerySet[Row] | None = None, walk: int | None = None
 ) -> Page[Row]:
     """The wanted page of rows whose primary keys grow with time.
 
-    ``among``: rows that an index lists, for filters that none serves. Only ``WALK`` of them are
+    ``among``: rows that an index lists, for filters that none serves. Only ``walk`` of them (``WALK``) are
     looked at, so that a rare match among millions costs nobody a second: such a page may hold
     fewer than its limit, or nothing, and still have a next one.
     """
     place = wanted.place
     newer = place is not None and place.newer
-    edge = None if among is None else _edge(_ahead(among, place))
+    edge = None if among is None else _edge(_ahead(among, place), walk or WALK)
     ahead = _ahead(rows, place)
     if edge is not None:
         ahead = ahead.filter(pk__lte=edge) if newer else ahead.filter(pk__gte=edge)
@@ -114,9 +114,9 @@ def _ahead[Row: Model](rows: QuerySet[Row], place: Place | None) -> QuerySet[Row
     return rows.filter(**{f"pk__{place.look}": place.key}).order_by("pk" if place.newer else "-pk")
 
 
-def _edge(ahead: QuerySet[Any]) -> Any:
+def _edge(ahead: QuerySet[Any], walk: int) -> Any:
     """The key at which the walk ends; None when there are not so many rows."""
-    return next(iter(ahead.values_list("pk", flat=True)[WALK : WALK + 1]), None)
+    return next(iter(ahead.values_list("pk", flat=True)[walk : walk + 1]), None)
 
 
 def _way_back(items: list[Any], place: Place | None) -> Place | None:

@@ -34,6 +34,7 @@ from tasks.specs import changes_from_json, spec_from_json, specs_from_json
 from tasks.states import Status
 
 intake = GroupCommit()
+RARE_WALK = 10_000  # rows that lie far apart
 LIVE_IDS = 1_000  # up to so many pending or processing tasks are listed by their ids
 
 
@@ -213,7 +214,7 @@ def find_page(tasks: TaskQuerySet, wanted: Listing, grant: Grant) -> Page[Task]:
                 return page_of(matches.filter(pk__in=ids), wanted)
         case {"status": Status.FAILED | Status.CANCELLED as status} if grant.sees_all:
             rare = listed.filter(status=status)
-            return page_of(matches, wanted, among=rare if unlisted > 1 else None)
+            return page_of(matches, wanted, among=rare if unlisted > 1 else None, walk=RARE_WALK)
     return page_of(matches, wanted, among=listed if unlisted else None)
 
 

@@ -11,7 +11,7 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks.api import pagination, views
+from tasks.api import pagination, views, views
 from tasks.models import Task
 from tasks.models.task import database
 from tasks.states import Status
@@ -125,6 +125,7 @@ def test_bounded_pages_show_each_task_once_in_both_directions(
     api: Api, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, walk: int, query: str
 ) -> None:
     monkeypatch.setattr(pagination, "WALK", walk)
+    monkeypatch.setattr(views, "RARE_WALK", walk)
     for number in range(12):
         make_task(
             Status.FAILED if number % 3 else Status.COMPLETED,
