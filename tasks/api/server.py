@@ -7,10 +7,8 @@ import logging
 import socket
 import sys
 import time
-from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from selectors import EVENT_READ
 from typing import Any, cast
@@ -19,17 +17,17 @@ from gunicorn.http import errors
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from tasks.api.arrival import Arrival, Refused
+from tasks.api import patience
+from tasks.api.arrival import MAX_HEAD_BYTES, Arrival, Refused
+from tasks.api.departures import READ_BYTES, Departures
 from tasks.logs import event
 
 logger = logging.getLogger("tasks.api")
 
 ARRIVE_SECONDS = 20.0  # for a whole request, from its connection or its first byte
 SEND_SECONDS = 5.0  # that a thread waits for a client to take what the kernel has no room for
-LINGER_SECONDS = 2.0  # after the answer, for the client to close its end: RFC 9112, section 9.6
 MOMENT_SECONDS = 1.0  # that each connection gets, also where all are taken
 SPARED_FILES = 50  # that are no connections: the database, the gate, a module
-READ_BYTES = 256 * 1024
 MAX_HELD_BYTES = 64 * 2**20  # of all requests that arrive or wait for a thread
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 LATE = (408, "The request did not arrive whole in time; send it again.")
@@ -43,12 +41,6 @@ STATUS = {
     errors.UnsupportedTransferCoding: 501,
 }
 OURS = ("InvalidResponseHeader", "InvalidResponseHeaderName")  # of an answer; the stubs don't know them
-
-
-@dataclass(slots=True)
-class Lingering:
-    sock: socket.socket
-    until: float  # monotonic
 
 
 class ApiWorker(ThreadWorker):
@@ -65,17 +57,22 @@ class ApiWorker(ThreadWorker):
         self._arrivals: dict[TConn, Arrival] = {}
         self._held: dict[TConn, int] = {}  # bytes, until the answer
         self._held_bytes = 0
-        self._lingering: deque[Lingering] = deque()  # sorted by time
+        self._waiters: set[TConn] = set()
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         if cfg.is_ssl:
             sys.exit("gunicorn: TLS is not served here; let a proxy in front of the API speak it.")
 
+    def init_process(self) -> None:
+        self._patient = ThreadPoolExecutor(patience.WAITERS, thread_name_prefix=patience.THREADS)
+        super().init_process()
+
     def load_wsgi(self) -> None:
         super().load_wsgi()
         from tasks.api import authentication, connections  # in the worker only: the arbiter needs no models
 
+        self._departures = Departures(self.poller, self._one_less)
         connections.limit_waits()
         authentication.decide(listener.getsockname() for listener in self.sockets)
 
@@ -107,7 +104,7 @@ class ApiWorker(ThreadWorker):
             return
         except (OSError, ValueError, KeyError):  # closed meanwhile
             self._forget(conn)
-            self._linger(conn)
+            self._departures.add(conn.sock)
             return
         conn.timeout = time.monotonic() + ARRIVE_SECONDS
         self.pending_conns.append(conn)
@@ -157,7 +154,23 @@ class ApiWorker(ThreadWorker):
             self._hang_up(conn)
             return
         _parser(conn).unreader.unread(bytes(arrival.data))
-        super().enqueue_req(conn)
+        if (
+            self.alive
+            and len(self._waiters) < patience.WAITERS
+            and patience.wants_to_wait(bytes(arrival.data[:MAX_HEAD_BYTES]))
+        ):
+            self._waiters.add(conn)
+            self._submit(self._patient, conn)
+        else:
+            self._submit(self.tpool, conn)
+
+    def _may_wait(self, request: bytes) -> bool:
+        there_is_room = self.alive and len(self._waiters) < patience.WAITERS
+        return there_is_room and patience.wants_to_wait(request)
+
+    def _submit(self, threads: ThreadPoolExecutor, conn: TConn) -> None:
+        future = threads.submit(self.handle, conn)
+        future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
 
     def _forget(self, conn: TConn) -> None:
         self._arrivals.pop(conn, None)
@@ -171,19 +184,24 @@ class ApiWorker(ThreadWorker):
         kind = {413: "too-large", 503: "unavailable"}.get(refused.status, "bad-request")
         _send_problem(conn.sock, kind, str(refused), status=refused.status)
         self._forget(conn)
-        self._linger(conn)
+        self._departures.add(conn.sock)
 
     def murder_pending(self) -> None:
         """Called in each round of the main loop: give up on what takes too long."""
         now = time.monotonic()
         while self.pending_conns and _timeout_of(self.pending_conns[0]) <= now:
             self._give_up(self.pending_conns[0], Refused(*LATE))
-        while self._lingering and self._lingering[0].until <= now:
-            self._close(self._lingering[0])
+        self._departures.close_late_ones()
         self._make_room()
         if not self.alive:
+            self._let_nobody_wait()
             for conn in [conn for conn in self.pending_conns if not self._arrivals[conn].data]:
                 self._give_up(conn, Refused(*LATE))
+
+    def _let_nobody_wait(self) -> None:
+        from tasks.api import waiting  # as above
+
+        waiting.close()
 
     def _give_up(self, conn: TConn, refused: Refused) -> None:
         self._unpend(conn)
@@ -198,11 +216,14 @@ class ApiWorker(ThreadWorker):
         conn.sock.close()
         self.nr_conns -= 1
 
+    def _one_less(self) -> None:
+        self.nr_conns -= 1
+
     def _make_room(self) -> None:
         """Where all connections are taken those go that wait for least. If none does, nobody is accepted."""
         while self.nr_conns >= self.worker_connections:
-            if self._lingering:
-                self._close(self._lingering[0])
+            if self._departures:
+                self._departures.close_oldest()
             elif self.pending_conns and _age_of(self.pending_conns[0]) > MOMENT_SECONDS:
                 self._give_up(self.pending_conns[0], Refused(*CROWDED))
             else:
@@ -211,45 +232,21 @@ class ApiWorker(ThreadWorker):
     def finish_request(self, conn: TConn, future: Future[Any]) -> None:
         """A thread has answered. The connection serves another request, or is closed."""
         self._forget(conn)
+        self._waiters.discard(conn)
         if future.cancelled() or future.exception() or not future.result():
-            self._linger(conn)
+            self._departures.add(conn.sock)
         else:
             super().finish_request(conn, future)
-
-    def _linger(self, conn: TConn) -> None:
-        """Say that no more comes, then wait for the other end, lest the answer is lost with a reset."""
-        lingering = Lingering(conn.sock, time.monotonic() + LINGER_SECONDS)
-        self._lingering.append(lingering)
-        try:
-            conn.sock.setblocking(False)
-            conn.sock.shutdown(socket.SHUT_WR)
-            self.poller.register(conn.sock, EVENT_READ, lambda _: self._drain(lingering))
-        except (OSError, ValueError, KeyError):  # closed already, by either side
-            self._close(lingering)
-
-    def _drain(self, lingering: Lingering) -> None:
-        try:
-            if lingering.sock.recv(READ_BYTES):
-                return
-        except BlockingIOError:
-            return
-        except OSError:  # whatever has become of it, it is over
-            pass
-        self._close(lingering)
-
-    def _close(self, lingering: Lingering) -> None:
-        self._lingering.remove(lingering)
-        with suppress(OSError, KeyError, ValueError):  # it never was in there
-            self.poller.unregister(lingering.sock)
-        lingering.sock.close()
-        self.nr_conns -= 1
 
     # -- in the threads
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
+        from tasks.api import waiting  # as above
+
         conn.sock.settimeout(SEND_SECONDS)
         try:
-            return bool(super().handle_request(req, conn))
+            with waiting.seated():
+                return bool(super().handle_request(req, conn))
         except TimeoutError:
             event(logger, logging.INFO, "api.answer-not-taken", client=_address(conn.client))
             return False

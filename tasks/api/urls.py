@@ -15,6 +15,7 @@ urlpatterns = [
     path("tasks/<str:task_id>/retry", views.TaskRetry.as_view()),
     path("tasks/<str:task_id>/run-now", views.TaskRunNow.as_view()),
     path("tasks/<str:task_id>/attempts", views.TaskAttempts.as_view()),
+    path("tasks/<str:task_id>/events", views.TaskEvents.as_view()),
     path("tokens", token_views.TokenCollection.as_view()),
     path("tokens/<str:token_id>", token_views.TokenDetail.as_view()),
 ]

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone
+from django.utils.cache import get_conditional_response
+from django.utils.http import quote_etag
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from tasks import clock, lifecycle, stats
-from tasks.api.answers import answer, json_answer, json_bytes, no_content
+from tasks.api import waiting
+from tasks.api.answers import answer, json_answer, json_bytes, no_content, tag_of
 from tasks.api.authentication import authenticate, grant_of
 from tasks.api.bodies import MAX_BATCH_BYTES, expect_nothing, parse_object, read_bytes
 from tasks.api.creation import Answered, Asked
+from tasks.api.events import event_stream
 from tasks.api.group_commit import GroupCommit
 from tasks.api.idempotency import REPLAYED, once_of
 from tasks.api.listing import TASK_FILTERS, listing_from
 from tasks.api.origins import comes_from_another_site
 from tasks.api.pagination import Listing, Page, page_answer, page_of
+from tasks.api.prefer import UNTIL, until_of, wait_seconds
 from tasks.api.resource import Described, attempt_resource, latest_attempt, resource
 from tasks.contract import Enqueued
 from tasks.errors import ConflictingState, FieldError, Forbidden, ForeignOrigin, InvalidFields, TaskNotFound
@@ -84,7 +89,8 @@ class TaskCollection(ApiView):
         spec = spec_from_json(parse_object(body), owner=owner, now=partial(clock.now, database()))
         expect_queues(request, {spec.queue})
         once = once_of(request, body, owner=owner)
-        return creation_answer(intake.create(Asked(specs=[spec], once=once, answer=_one_made)))
+        answered = intake.create(Asked(specs=[spec], once=once, answer=_one_made))
+        return waited_for(request, answered) or creation_answer(answered)
 
 
 class TaskBatch(ApiView):
@@ -120,7 +126,7 @@ def creation_answer(answered: Answered) -> HttpResponse:
 
 class TaskDetail(ApiView):
     def get(self, request: Request, task_id: str) -> HttpResponse:
-        return task_answer(find_task(request, task_id))
+        return read_task(request, task_id)
 
     def patch(self, request: Request, task_id: str) -> HttpResponse:
         changes = changes_from_json(parse_object(read_bytes(request)))
@@ -147,7 +153,7 @@ class TaskByQuery(ApiView):
         task_id = request.GET.get("id")
         if not task_id:
             raise InvalidFields([FieldError(code="required", detail="id is required", parameter="id")])
-        return task_answer(find_task(request, task_id))
+        return read_task(request, task_id)
 
 
 class TaskCancel(ApiView):
@@ -171,6 +177,11 @@ class TaskRetry(ApiView):
         return task_answer(task)
 
 
+class TaskEvents(ApiView):
+    def get(self, request: Request, task_id: str) -> HttpResponseBase:
+        return event_stream(request, partial(find_task, request, task_id))
+
+
 class TaskAttempts(ApiView):
     def get(self, request: Request, task_id: str) -> HttpResponse:
         """Newest first. The one that runs or succeeded leads the first page, beyond its limit."""
@@ -179,6 +190,46 @@ class TaskAttempts(ApiView):
         page = page_of(Attempt.objects.using(database()).filter(task=task), wanted)
         latest = [] if wanted.place else latest_attempt(task)
         return page_answer([*latest, *map(attempt_resource, page.items)], page, wanted)
+
+
+def read_task(request: HttpRequest, task_id: str) -> HttpResponse:
+    """As soon as it is as the request would like it, if it would wait for that; 304 if it is known."""
+    until, seconds = until_of(request), wait_seconds(request)
+    find = partial(find_task, request, task_id)
+    if not seconds:
+        return tagged(request, task_answer(find()))
+    if until == "change":
+        first = waiting.state_of(find())
+        condition: Callable[[Task], bool] = lambda task: waiting.state_of(task) != first  # noqa: E731
+    else:
+        condition = UNTIL[until]
+    task, waited = waiting.wait_until(condition, find, seconds=seconds)
+    return tagged(request, task_answer(task, headers=_applied(seconds) if waited else None))
+
+
+def waited_for(request: HttpRequest, answered: Answered) -> HttpResponse | None:
+    """The answer with the task as it is after the wait that the request would like; None if it would not."""
+    seconds = wait_seconds(request)
+    if not seconds or answered.replayed or not waiting.may_wait():
+        return None
+    task_id = answered.location.rpartition("/")[2]
+    find = partial(find_task, request, task_id)
+    try:
+        task, _ = waiting.wait_until(UNTIL[until_of(request)], find, seconds=seconds)
+    except TaskNotFound:  # deleted meanwhile: it was made, all the same
+        return None
+    return task_answer(task, status=201, headers={"Location": answered.location, **_applied(seconds)})
+
+
+def _applied(seconds: int) -> dict[str, str]:
+    return {"Preference-Applied": f"wait={seconds}"}
+
+
+def tagged(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """With an ETag; 304 for who has it."""
+    tag = quote_etag(tag_of(response.content))
+    response.headers["ETag"] = tag
+    return cast("HttpResponse", get_conditional_response(request, etag=tag, response=response))
 
 
 def only_pending(

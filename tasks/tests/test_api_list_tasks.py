@@ -11,7 +11,7 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks.api import pagination, views, views
+from tasks.api import pagination, views
 from tasks.models import Task
 from tasks.models.task import database
 from tasks.states import Status
