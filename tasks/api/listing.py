@@ -7,48 +7,42 @@ from collections.abc import Callable, Mapping
 from django.http import HttpRequest
 
 from tasks.api.pagination import DEFAULT_LIMIT, MAX_LIMIT, Listing, bad_cursor, parse_cursor
+from tasks.api.task_filters import Filter
 from tasks.errors import FieldError, InvalidFields
-from tasks.limits import HANDLER_CHARS, QUEUE_RULE, is_queue_name
 from tasks.members import ERRORS_SHOWN
-from tasks.states import Status
 
 Rule = tuple[Callable[[str], bool], str]  # what a value has to be, and the same in words
+COUNTS = ("none", "estimate", "exact")
 
-TASK_FILTERS: Mapping[str, Rule] = {
-    "status": (lambda text: text in Status.values, f"must be one of {', '.join(Status.values)}"),
-    "queue": (is_queue_name, QUEUE_RULE),
-    "handler": (
-        lambda text: 0 < len(text) <= HANDLER_CHARS and "\0" not in text,
-        f"must be 1 to {HANDLER_CHARS} characters",
-    ),
-}
 _PAGING: Mapping[str, Rule] = {
     "limit": (
         lambda text: text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MAX_LIMIT,
         f"must be a whole number from 1 to {MAX_LIMIT}",
     ),
     "cursor": (bool, "must not be empty"),
+    "count": (lambda text: text in COUNTS, f"must be one of {', '.join(COUNTS)}"),
 }
 
 
-def listing_from(request: HttpRequest, filters: Mapping[str, Rule]) -> Listing:
+def listing_from(request: HttpRequest, filters: Mapping[str, Filter]) -> Listing:
     """What a request asks for. Raises InvalidFields.
 
     A cursor brings the filters of the list that it belongs to; given beside it, they must be the same.
     """
     params, path = request.GET, request.path
-    rules = {**filters, **_PAGING}
+    rules = {**{name: (known.fits, known.words) for name, known in filters.items()}, **_PAGING}
     errors = [error for name in params for error in _errors(name, params.getlist(name), rules)]
     if errors:
         raise InvalidFields(errors[:ERRORS_SHOWN])
     given = {name: params[name] for name in filters if name in params}
     limit = int(params.get("limit", DEFAULT_LIMIT))
+    count = params.get("count", "none")
     if "cursor" not in params:
-        return Listing(path=path, filters=given, limit=limit)
+        return Listing(path=path, filters=given, limit=limit, count=count)
     place, filters_of_cursor = parse_cursor(params["cursor"], path)
     if given and given != filters_of_cursor:
         raise bad_cursor()
-    return Listing(path=path, filters=filters_of_cursor, limit=limit, place=place)
+    return Listing(path=path, filters=filters_of_cursor, limit=limit, count=count, place=place)
 
 
 def _errors(name: str, values: list[str], rules: Mapping[str, Rule]) -> list[FieldError]:

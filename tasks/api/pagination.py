@@ -18,6 +18,8 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 WALK = 50_000  # rows that one page looks at
 
+ESTIMATED, EXACT = 1_000, 1_000_000  # where counting ends
+
 OLDER, NEWER = "lt", "gt"
 _REST = {"lt": "gte", "gte": "lt", "gt": "lte", "lte": "gt"}  # what a look leaves to the other direction
 
@@ -45,6 +47,7 @@ class Listing:
     path: str
     filters: Mapping[str, str]
     limit: int = DEFAULT_LIMIT
+    count: str = "none"
     place: Place | None = None  # None: the newest
 
     def url(self, place: Place | None) -> str | None:
@@ -52,6 +55,7 @@ class Listing:
         if place is None:
             return None
         query = {**self.filters, "limit": self.limit, "cursor": _cursor(place, self.filters, self.path)}
+        query |= {} if self.count == "none" else {"count": self.count}
         return f"{self.path}?{urlencode(query)}"
 
 
@@ -125,9 +129,25 @@ def _way_back(items: list[Any], place: Place | None) -> Place | None:
     return Place(OLDER if place.newer else NEWER, str(items[0].pk)) if items else place.rest()
 
 
-def page_answer(items: list[Any], page: Page[Any], wanted: Listing) -> HttpResponse:
+def page_answer(items: list[Any], page: Page[Any], wanted: Listing, **members: Any) -> HttpResponse:
     """The page with the way to its neighbours, in the body and as ``Link``."""
     after, before = wanted.url(page.older), wanted.url(page.newer)
     links = [f'<{url}>; rel="{rel}"' for url, rel in ((after, "next"), (before, "prev")) if url]
     headers = {"Link": ", ".join(links)} if links else {}
-    return json_answer({"items": items, "next": after, "previous": before}, headers=headers)
+    return json_answer({"items": items, "next": after, "previous": before, **members}, headers=headers)
+
+
+def counted(matches: QuerySet[Any], wanted: Listing, *, among: QuerySet[Any]) -> dict[str, Any]:
+    """The member ``count``, if it is wanted: how many match, or at least how many.
+
+    An estimate looks at the newest ``WALK`` rows, and no further than ``ESTIMATED``.
+    """
+    if wanted.count == "none":
+        return {}
+    most = EXACT if wanted.count == "exact" else ESTIMATED
+    seen_all = True
+    if wanted.count == "estimate" and (edge := _edge(_ahead(among, None), WALK)) is not None:
+        matches, seen_all = matches.filter(pk__gte=edge), False
+    found = matches.order_by().values("pk")[: most + 1].count()
+    exact = found <= most and seen_all
+    return {"count": {"value": min(found, most), "relation": "eq" if exact else "gte"}}

@@ -16,7 +16,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from tasks import clock, lifecycle, stats
+from tasks import clock, lifecycle
 from tasks.api import waiting
 from tasks.api.answers import answer, json_answer, json_bytes, no_content, tag_of
 from tasks.api.authentication import authenticate, grant_of
@@ -25,22 +25,22 @@ from tasks.api.creation import Answered, Asked
 from tasks.api.events import event_stream
 from tasks.api.group_commit import GroupCommit
 from tasks.api.idempotency import REPLAYED, once_of
-from tasks.api.listing import TASK_FILTERS, listing_from
+from tasks.api.listing import listing_from
 from tasks.api.origins import comes_from_another_site
-from tasks.api.pagination import Listing, Page, page_answer, page_of
+from tasks.api.pagination import page_answer, page_of
 from tasks.api.prefer import UNTIL, until_of, wait_seconds
 from tasks.api.resource import Described, attempt_resource, latest_attempt, resource
+from tasks.api.task_filters import TASK_FILTERS
+from tasks.api.task_list import find_page
 from tasks.contract import Enqueued
 from tasks.errors import ConflictingState, FieldError, Forbidden, ForeignOrigin, InvalidFields, TaskNotFound
-from tasks.grants import Grant, Scope
+from tasks.grants import Scope
 from tasks.models import Attempt, Task, TaskQuerySet
 from tasks.models.task import database
 from tasks.specs import changes_from_json, spec_from_json, specs_from_json
 from tasks.states import Status
 
 intake = GroupCommit()
-RARE_WALK = 10_000  # rows that lie far apart
-LIVE_IDS = 1_000  # up to so many pending or processing tasks are listed by their ids
 
 
 # what a token needs for a method
@@ -80,9 +80,9 @@ class TaskCollection(ApiView):
 
     def get(self, request: Request) -> HttpResponse:
         wanted = listing_from(request, TASK_FILTERS)
-        page = find_page(tasks_of(request), wanted, grant_of(request))
+        page, count = find_page(tasks_of(request), wanted, grant_of(request))
         now = timezone.now()
-        return page_answer([resource(task, now=now) for task in page.items], page, wanted)
+        return page_answer([resource(task, now=now) for task in page.items], page, wanted, **count)
 
     def post(self, request: Request) -> HttpResponse:
         body, owner = read_bytes(request), grant_of(request).owner
@@ -252,21 +252,6 @@ def expect_queues(request: HttpRequest, queues: Collection[str]) -> None:
 def tasks_of(request: HttpRequest) -> TaskQuerySet:
     """Every read begins here."""
     return Task.objects.using(database()).visible_to(grant_of(request))
-
-
-def find_page(tasks: TaskQuerySet, wanted: Listing, grant: Grant) -> Page[Task]:
-    """By an index where there is one for the filters, or else by a walk of bounded length."""
-    matches = tasks.filter(**wanted.filters)
-    listed = Task.objects.using(database()).visible_to(grant.for_all_queues())  # by an index
-    unlisted = len(wanted.filters) + (grant.queues is not None)
-    match wanted.filters:
-        case {"status": Status.PENDING | Status.PROCESSING as status}:
-            if (ids := stats.live_ids(Status(status), limit=LIVE_IDS)) is not None:
-                return page_of(matches.filter(pk__in=ids), wanted)
-        case {"status": Status.FAILED | Status.CANCELLED as status} if grant.sees_all:
-            rare = listed.filter(status=status)
-            return page_of(matches, wanted, among=rare if unlisted > 1 else None, walk=RARE_WALK)
-    return page_of(matches, wanted, among=listed if unlisted else None)
 
 
 def find_task(request: HttpRequest, task_id: str) -> Task:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import pytest
 
+from tasks.api import pagination
 from tasks.states import Status
 from tasks.tests.api_client import Api, api, ids, joined, pages_from
 from tasks.tests.rows import MakeTask
@@ -134,3 +137,109 @@ def test_a_cursor_of_another_filter_is_bad(api: Api, make_task: MakeTask) -> Non
 
     problem = api.get(url.replace("status=failed", "status=pending")).problem(400, "invalid-field")
     assert problem["detail"] == "bad cursor"
+
+
+# -- more of them
+
+
+def test_a_tag_can_be_asked_for(api: Api, make_task: MakeTask) -> None:
+    wanted = str(make_task(tags=["a", 'say "hi"', "ü"]).pk)
+    make_task(tags=["ab"])
+    make_task()
+
+    assert pages_from(api, "/tasks?tag=a") == [[wanted]]
+    assert pages_from(api, "/tasks?tag=say+%22hi%22") == [[wanted]]
+    assert pages_from(api, "/tasks?tag=%C3%BC") == [[wanted]]
+    assert pages_from(api, "/tasks?tag=b") == [[]]
+
+
+def test_a_word_of_the_title_or_the_handler_can_be_asked_for(api: Api, make_task: MakeTask) -> None:
+    titled = str(make_task(title="Monthly REPORT").pk)
+    handled = str(make_task(handler="report.send").pk)
+    make_task(title="other")
+
+    assert pages_from(api, "/tasks?q=report") == [[handled, titled]]
+    assert pages_from(api, "/tasks?q=%25") == [[]], "no pattern"
+
+
+def test_times_can_be_asked_for(api: Api, make_task: MakeTask) -> None:
+    at = [datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2, 3)]
+    made = [
+        str(make_task(Status.COMPLETED, id=task_id_at(when), created_at=when, finished_at=when).pk)
+        for when in at
+    ]
+
+    for column in ("created", "finished"):
+        assert pages_from(api, f"/tasks?{column}_after=2026-01-02T00:00:00Z") == [[made[2]]]
+        assert pages_from(api, f"/tasks?{column}_before=2026-01-02T00:00:00%2B00:00") == [[made[0]]]
+        both = f"{column}_after=2026-01-01T12:00:00Z&{column}_before=2026-01-02T12:00:00Z"
+        assert pages_from(api, f"/tasks?{both}&status=completed") == [[made[1]]]
+
+
+def task_id_at(when: datetime) -> UUID:
+    return UUID(int=int(when.timestamp() * 1000) << 80 | 0x7000_8000 << 48)
+
+
+def test_clocks_that_disagree_hide_no_task(api: Api, make_task: MakeTask) -> None:
+    """The id is of the process's clock, created_at of the database's."""
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    ahead = str(make_task(id=task_id_at(when + timedelta(minutes=50)), created_at=when).pk)
+    behind = str(make_task(id=task_id_at(when - timedelta(minutes=50)), created_at=when).pk)
+
+    exactly = "created_after=2025-12-31T23:59:59Z&created_before=2026-01-01T00:00:01Z"
+    assert pages_from(api, f"/tasks?{exactly}") == [[ahead, behind]]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "tag=",
+        f"tag={'x' * 65}",
+        "q=",
+        f"q={'x' * 201}",
+        "created_after=yesterday",
+        "created_before=2026-01-01",
+        "finished_after=",
+        "finished_before=2026-01-02T00:00:00+01:00",
+        "count=all",
+        "sort=title",
+    ],
+)
+def test_a_filter_that_cannot_be_is_refused_by_name(api: Api, query: str) -> None:
+    problem = api.get(f"/tasks?{query}").problem(400, "invalid-field")
+
+    assert [error["parameter"] for error in problem["errors"]] == [query.partition("=")[0]]
+
+
+# -- how many there are
+
+
+def test_a_list_counts_nothing_unless_it_is_asked_to(api: Api, seven: list[str]) -> None:
+    assert "count" not in api.get("/tasks").json()
+    assert "count" not in api.get("/tasks?count=none").json()
+
+
+@pytest.mark.parametrize("kind", ["estimate", "exact"])
+def test_all_that_match_are_counted_whatever_page_it_is(api: Api, seven: list[str], kind: str) -> None:
+    first = api.get(f"/tasks?limit=3&count={kind}").json()
+    second = api.get(first["next"]).json()
+
+    assert first["count"] == second["count"] == {"value": 7, "relation": "eq"}
+    assert api.get(f"/tasks?count={kind}&status=failed").json()["count"] == {"value": 0, "relation": "eq"}
+
+
+def test_counting_ends_somewhere(api: Api, seven: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pagination, "ESTIMATED", 3)
+    monkeypatch.setattr(pagination, "EXACT", 5)
+
+    assert api.get("/tasks?count=estimate").json()["count"] == {"value": 3, "relation": "gte"}
+    assert api.get("/tasks?count=exact").json()["count"] == {"value": 5, "relation": "gte"}
+
+
+def test_an_estimate_looks_at_the_newest_alone(
+    api: Api, seven: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pagination, "WALK", 3)
+
+    assert api.get("/tasks?count=estimate").json()["count"] == {"value": 4, "relation": "gte"}
+    assert api.get("/tasks?count=exact").json()["count"] == {"value": 7, "relation": "eq"}

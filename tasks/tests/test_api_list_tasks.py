@@ -11,7 +11,7 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks.api import pagination, views
+from tasks.api import pagination, task_list
 from tasks.models import Task
 from tasks.models.task import database
 from tasks.states import Status
@@ -125,7 +125,7 @@ def test_bounded_pages_show_each_task_once_in_both_directions(
     api: Api, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, walk: int, query: str
 ) -> None:
     monkeypatch.setattr(pagination, "WALK", walk)
-    monkeypatch.setattr(views, "RARE_WALK", walk)
+    monkeypatch.setattr(task_list, "RARE_WALK", walk)
     for number in range(12):
         make_task(
             Status.FAILED if number % 3 else Status.COMPLETED,
@@ -151,7 +151,7 @@ def _last_page(api: Api, url: str) -> dict[str, Any]:
 def test_live_tasks_are_listed_alike_by_their_ids_and_by_a_walk(
     api: Api, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, known: int
 ) -> None:
-    monkeypatch.setattr(views, "LIVE_IDS", known)
+    monkeypatch.setattr(task_list, "LIVE_IDS", known)
     pending = [str(make_task().pk) for _ in range(3) if make_task(Status.PROCESSING)][::-1]
 
     assert joined(pages_from(api, "/tasks?status=pending&limit=2")) == pending
