@@ -58,4 +58,13 @@ def ring(alias: str) -> None:
 
 def lock_was_not_free(error: BaseException) -> bool:
     """Whether ``lock_timeout`` ended the statement: somebody else is still writing what it needs."""
-    return getattr(error.__cause__, "sqlstate", None) == "55P03"
+    return _state(error) == "55P03"
+
+
+def gave_way(error: BaseException) -> bool:
+    """Whether it was ended so that another transaction could go on: a deadlock, a serialization failure."""
+    return _state(error) in ("40P01", "40001")
+
+
+def _state(error: BaseException) -> object:
+    return getattr(error.__cause__, "sqlstate", None)

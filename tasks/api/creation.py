@@ -12,6 +12,7 @@ from django.db import OperationalError, transaction
 from tasks import clock, lifecycle, postgres
 from tasks.contract import Enqueued, Kept, Once, TaskSpec
 from tasks.errors import KeyInFlight, KeyReused
+from tasks.lifecycle.again import again
 from tasks.lifecycle.once import WAIT
 from tasks.models.task import database
 
@@ -33,6 +34,7 @@ class Asked:
     once: Once | None = None
 
 
+@again
 def create(asked: Sequence[Asked]) -> list[Answered | Exception]:
     """One transaction for all; none of them has the key of another.
 

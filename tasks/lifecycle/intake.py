@@ -14,12 +14,14 @@ from tasks.conf import config
 from tasks.contract import Enqueued, TaskSpec
 from tasks.errors import TooLarge
 from tasks.ids import new_task_id
+from tasks.lifecycle.again import again
 from tasks.models.task import database
 from tasks.statements import INSERTED
 from tasks.states import WaitingFor
 from tasks.storable import to_json
 
 
+@again
 def enqueue(specs: Sequence[TaskSpec]) -> list[Enqueued]:
     """Make tasks, all or none, in one commit, or within the caller's transaction.
 

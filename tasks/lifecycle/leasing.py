@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -15,6 +15,7 @@ from django.db import transaction
 from tasks import clock
 from tasks.book import Book
 from tasks.contract import Claimant, Lease, Released
+from tasks.lifecycle.again import again
 from tasks.lifecycle.settling import settle
 from tasks.models.task import database
 from tasks.statements import CLAIMED
@@ -94,7 +95,8 @@ def _timeout(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
 
-def extend(leases: Iterable[Lease], *, by: timedelta, now: datetime) -> Extension:
+@again
+def extend(leases: Collection[Lease], *, by: timedelta, now: datetime) -> Extension:
     """Prolong leases until ``now + by``, those that are still held under their fence.
 
     Also one that lapsed and that nobody took. Whoever finds a lease among the lost must stop

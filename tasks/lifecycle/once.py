@@ -9,6 +9,7 @@ from django.db import connections, transaction
 
 from tasks.book import Book
 from tasks.contract import Kept, Once
+from tasks.lifecycle.again import again
 from tasks.limits import ROWS_AT_ONCE
 from tasks.models.task import database
 
@@ -37,6 +38,7 @@ def keep(answers: Iterable[tuple[Once, Kept]]) -> None:
         Book(database()).keep(rows)
 
 
+@again
 def forget(*, now: datetime, limit: int = ROWS_AT_ONCE) -> int:
     """Delete what has been kept long enough. Returns how many, up to ``limit``."""
     alias = database()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from django.db import transaction
 
 from tasks import bell, clock
+from tasks.lifecycle.again import again
 from tasks.models import Queue
 from tasks.models.task import database
 
 
-def pause(queues: Iterable[str]) -> int:
+@again
+def pause(queues: Collection[str]) -> int:
     """Claim nothing from these queues until they are resumed; what runs goes on. Safe to repeat.
 
     A queue need not exist yet. Returns how many were not paused before.
@@ -24,7 +26,8 @@ def pause(queues: Iterable[str]) -> int:
         return rows.filter(name__in=names, paused_at=None).update(paused_at=clock.now(alias))
 
 
-def resume(queues: Iterable[str]) -> int:
+@again
+def resume(queues: Collection[str]) -> int:
     """Claim from these queues again. Safe to repeat. Returns how many were paused."""
     alias = database()
     with transaction.atomic(using=alias, savepoint=False):

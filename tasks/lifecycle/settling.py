@@ -16,6 +16,7 @@ from tasks.book import Book
 from tasks.contract import ErrorReport, Failed, Lapsed, Lease, LeaseKey, Outcome, Released, Succeeded
 from tasks.decide import Decision, decide
 from tasks.errors import UnstorableResult
+from tasks.lifecycle.again import again
 from tasks.models import Attempt, Task
 from tasks.models.task import database
 from tasks.registry import backoff_of
@@ -83,6 +84,7 @@ def _settle_one(lease: Lease, outcome: Outcome, now: datetime) -> Settlement:
         return settle([(lease, Failed(refused, retryable=False))], now=now)
 
 
+@again
 def reap(
     *,
     limit: int = 100,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import batched
 from uuid import UUID
@@ -13,6 +13,7 @@ from django.db.models import F
 from tasks import bell, clock, states
 from tasks.contract import ErrorReport
 from tasks.errors import TaskCancelled
+from tasks.lifecycle.again import again
 from tasks.lifecycle.settling import error_json
 from tasks.limits import ROWS_AT_ONCE
 from tasks.models import Task
@@ -37,7 +38,8 @@ def cancel(ids: Sequence[UUID]) -> Cancellation:
     return answer
 
 
-def _cancel_page(ids: Iterable[UUID], answer: Cancellation) -> None:
+@again
+def _cancel_page(ids: Sequence[UUID], answer: Cancellation) -> None:
     alias = database()
     with transaction.atomic(using=alias, savepoint=False):
         now = clock.now(alias)
@@ -67,7 +69,8 @@ def retry(ids: Sequence[UUID]) -> int:
     return sum(_retry_page(page) for page in batched(ids, ROWS_AT_ONCE))
 
 
-def _retry_page(ids: Iterable[UUID]) -> int:
+@again
+def _retry_page(ids: Sequence[UUID]) -> int:
     alias = database()
     with transaction.atomic(using=alias, savepoint=False):
         tasks = Task.objects.using(alias)

@@ -13,6 +13,7 @@ from tasks import states
 from tasks.book import Book
 from tasks.contract import ErrorReport
 from tasks.errors import TaskExpired
+from tasks.lifecycle.again import again
 from tasks.lifecycle.settling import error_json
 from tasks.limits import ROWS_AT_ONCE
 from tasks.models import Task
@@ -20,6 +21,7 @@ from tasks.models.task import database
 from tasks.states import Status, WaitingFor
 
 
+@again
 def expire(*, now: datetime, limit: int = ROWS_AT_ONCE) -> int:
     """Fail pending tasks whose ``expires_at`` has passed. Returns how many."""
     alias = database()
@@ -44,6 +46,7 @@ def park(known: Collection[str], *, limit: int = ROWS_AT_ONCE) -> int:
     return sum(_park_in(queue, known, limit) for queue in Book(database()).ready_queues())
 
 
+@again
 def _park_in(queue: str, known: Collection[str], limit: int) -> int:
     ready = Task.objects.using(database()).filter(status=Status.PENDING, ready_at__isnull=False)
     first = ready.filter(queue=queue).order_by("-priority", "ready_at", "id")
@@ -53,6 +56,7 @@ def _park_in(queue: str, known: Collection[str], limit: int) -> int:
     return ready.filter(pk__in=strangers).update(ready_at=None, waiting_for=WaitingFor.HANDLER)
 
 
+@again
 def unpark(known: Collection[str], *, now: datetime, limit: int = ROWS_AT_ONCE) -> int:
     """Make ready again what waits for one of these handlers. Returns how many, up to ``limit``."""
     alias = database()

@@ -18,6 +18,7 @@ from django.db import connections, transaction
 from tasks import clock, lifecycle
 from tasks.contract import Claimant, Lease, Outcome
 from tasks.lifecycle import Settlement
+from tasks.lifecycle.again import again
 from tasks.models.task import database
 from tasks.sqlite.base import DatabaseWrapper
 
@@ -153,6 +154,7 @@ class Ledger:
             self._wake()
         self._version = version
 
+    @again
     def turn(self, wish: Wish) -> Turned:
         """One commit; none when there is nothing to write. If it fails, the loop still has the outcomes."""
         cancelled = lifecycle.asked_to_stop(self.claimant.worker_id)
@@ -169,6 +171,7 @@ class Ledger:
             due_in = lifecycle.next_due_in() if len(leases) < room else None
         return Turned(settlement, leases, cancelled, due_in)
 
+    @again
     def careful_turn(self, wish: Wish) -> Turned:
         """After a turn that the database refused: each outcome by itself."""
         with transaction.atomic(using=self.alias):
