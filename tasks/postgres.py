@@ -8,6 +8,8 @@ from typing import Any
 
 from django.db import Error, connections
 
+from tasks.conf import config
+
 CHANNEL = "tasks_bell"
 RING_EVERY_SECONDS = 0.01  # of one process: a commit costs more than it saves when each of many rings
 LIMITS = {
@@ -18,6 +20,7 @@ LIMITS = {
     "tcp_user_timeout": 5_000,  # milliseconds
 }
 STATEMENT_SECONDS = 10.0
+SET_POOLER = "a pooler refuses the time limits that come with a connection; set TASKSERVICE_POOLER=true"
 
 _rang_at: dict[str, float] = {}  # monotonic, for each alias
 
@@ -64,6 +67,12 @@ def lock_was_not_free(error: BaseException) -> bool:
 def gave_way(error: BaseException) -> bool:
     """Whether it was ended so that another transaction could go on: a deadlock, a serialization failure."""
     return _state(error) in ("40P01", "40001")
+
+
+def hint(error: BaseException | None) -> str | None:
+    """What to set, where a setting is missing."""
+    refused = "unsupported startup parameter" in str(error)  # PgBouncer's words; it has no code for it
+    return SET_POOLER if refused and not config().pooler else None
 
 
 def _state(error: BaseException) -> object:

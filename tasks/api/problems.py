@@ -15,6 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views import defaults
 from rest_framework.exceptions import MethodNotAllowed
 
+from tasks import postgres
 from tasks.api.answers import json_answer
 from tasks.errors import (
     InvalidFields,
@@ -130,7 +131,8 @@ def is_outage(error: BaseException | None) -> bool:
 
 def _outage(error: BaseException | None) -> HttpResponse:
     """The reason goes into the log alone: it may name files, hosts and statements."""
-    event(logger, logging.WARNING, "api.unavailable", error=type(error).__name__, reason=error)
+    hint = postgres.hint(error)
+    event(logger, logging.WARNING, "api.unavailable", error=type(error).__name__, reason=error, hint=hint)
     detail = "The database does not answer now; try again."
     return problem(Unavailable.code, detail, headers=retry_after(Unavailable.code))
 

@@ -12,6 +12,8 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 
+from tasks import postgres
+
 LOCK_KEY = 0x7461736B  # "task", as one number among PostgreSQL's advisory locks
 POLL_SECONDS = 0.1
 
@@ -36,6 +38,8 @@ def unusable(error: DatabaseError) -> str:
     """A sentence that names the database, without a password."""
     given = connections[DEFAULT_DB_ALIAS].settings_dict
     name = f"{given['NAME']} on {given['HOST']}" if given.get("HOST") else given["NAME"]
+    if hint := postgres.hint(error):
+        return f"The database {name} cannot be used: {hint}."
     reason = "; ".join(filter(None, map(str.strip, str(error).splitlines()))).rstrip(".")
     return f"The database {name} cannot be used (see DATABASE_URL, DB_PATH): {reason}."
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from tasks import states
+from tasks import postgres, states
 from tasks.contract import Lease, Outcome, Released
 from tasks.decide import Decision
 from tasks.lifecycle import Settlement
@@ -54,7 +54,8 @@ class Report:
     def database_failed(self, what: str, error: Exception | None, failures: int) -> None:
         """The first failures in a row are told, then every tenth."""
         if failures <= 3 or failures % 10 == 0:
-            event(logger, logging.ERROR, "database.failed", during=what, failures=failures, error=repr(error))
+            told = {"during": what, "failures": failures, "error": repr(error), "hint": postgres.hint(error)}
+            event(logger, logging.ERROR, "database.failed", **told)
 
     def now_and_then(self, now: float) -> None:
         if now - self._since < SUMMARY_SECONDS:

@@ -47,8 +47,6 @@ def run(config: Config, *, executors: int, queues: Sequence[str] | None) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     signals = StopSignals()
     signals.install()
-    if postgres.is_postgres(database()):
-        postgres.limit_waits(database(), pooler=config.pooler)
     claimant = Claimant(
         worker_id=ids.new_worker_id(),
         handlers=registry.known(),

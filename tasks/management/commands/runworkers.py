@@ -12,10 +12,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
+from tasks import postgres
 from tasks.conf import config
 from tasks.limits import is_queue_name
 from tasks.management.migrating import unusable
 from tasks.models import Worker
+from tasks.models.task import database
 
 
 class Command(BaseCommand):
@@ -81,7 +83,10 @@ def _require_linux() -> None:
 
 
 def _require_tables() -> None:
+    if postgres.is_postgres(database()):
+        postgres.limit_waits(database(), pooler=config().pooler)  # here already: a pooler may refuse them
     try:
         Worker.objects.exists()
     except DatabaseError as error:
-        raise CommandError(f"{unusable(error)} Has `manage.py migrate` been run?") from error
+        question = "" if postgres.hint(error) else " Has `manage.py migrate` been run?"
+        raise CommandError(f"{unusable(error)}{question}") from error
