@@ -80,8 +80,12 @@ def _advisory_lock(connection: BaseDatabaseWrapper) -> Iterator[Callable[[], boo
 
     def locked() -> bool:
         with other.cursor() as cursor:
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # the role may have one
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK_KEY])
-            return bool(cursor.fetchone()[0])
+            mine = bool(cursor.fetchone()[0])
+        if not mine:
+            other.rollback()  # else those who wait would keep a pooler's few connections from the one at it
+        return mine
 
     try:
         other.set_autocommit(False)
