@@ -61,7 +61,7 @@ class Postgres:
             stdout=(self.folder / "log").open("ab"),
             stderr=subprocess.STDOUT,
             cwd=self.folder,
-            user=_user(),
+            user=user(),
             start_new_session=True,
             preexec_fn=partial(parent.at_its_end, signal.SIGQUIT),
         )
@@ -88,7 +88,7 @@ class Postgres:
     def _run(self, program: str, *arguments: object) -> None:
         words = [str(binaries() / program), *map(str, arguments)]
         done = subprocess.run(
-            words, cwd=self.folder, user=_user(), capture_output=True, text=True, check=False
+            words, cwd=self.folder, user=user(), capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise RuntimeError(f"{program} failed:\n{done.stdout}{done.stderr}")
@@ -98,7 +98,7 @@ class Postgres:
 def postgres(options: Mapping[str, str] = OPTIONS, *, within: str = "/tmp") -> Iterator[Postgres]:
     """A server that runs, and is gone with its data afterwards. ``within``: short, as a socket's path is."""
     folder = Path(tempfile.mkdtemp(prefix="taskservice-postgres-", dir=within))
-    _give(folder)
+    give(folder)
     server = Postgres(folder, options)
     try:
         server.start()
@@ -129,7 +129,7 @@ def _of_the_wheel() -> Path | None:
     if spec is None or spec.origin is None:
         return None
     installed = Path(spec.origin).parent
-    if _user() is None or all(parent.stat().st_mode & 0o001 for parent in (installed, *installed.parents)):
+    if user() is None or all(parent.stat().st_mode & 0o001 for parent in (installed, *installed.parents)):
         return installed / "pginstall/bin"
     copy = Path(tempfile.mkdtemp(prefix="taskservice-postgres-binaries-", dir="/tmp"))
     copy.chmod(0o755)
@@ -146,12 +146,12 @@ def _of_the_system() -> Path | None:
     return kept[-1].parent if kept else None
 
 
-def _user() -> str | None:
+def user() -> str | None:
     """PostgreSQL refuses to run as root."""
     return "nobody" if os.geteuid() == 0 else None
 
 
-def _give(folder: Path) -> None:
-    if user := _user():
-        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+def give(folder: Path) -> None:
+    if name := user():
+        os.chown(folder, pwd.getpwnam(name).pw_uid, -1)
     folder.chmod(0o755)
