@@ -12,7 +12,11 @@ from django.db import OperationalError
 
 PATIENCE = timedelta(seconds=5)
 STEP = timedelta(milliseconds=0.5)
+IMPATIENCE = timedelta(seconds=0.25)  # after one of this process has waited in vain, until one gets through
 NOTE_BYTES = 1000
+
+
+_in_vain: set[str] = set()  # the gates that somebody of this process has given up, and nobody passed since
 
 
 class Gate:
@@ -22,6 +26,9 @@ class Gate:
     Short, even steps on a lock of our own are fair enough, and the lock also says who may
     checkpoint. flock belongs to the open file, so that two connections of one process
     exclude each other too, and a dead process holds nothing.
+
+    Where one has waited in vain the others of its process wait shortly: behind a writer that stays,
+    requests would queue up, each to wait as long again.
     """
 
     def __init__(self, path: str, *, patience: timedelta = PATIENCE) -> None:
@@ -43,13 +50,16 @@ class Gate:
             raise
 
     def _wait_for(self, file: int) -> None:
-        deadline = time.monotonic() + self._patience.total_seconds()
+        patience = min(self._patience, IMPATIENCE) if self._path in _in_vain else self._patience
+        deadline = time.monotonic() + patience.total_seconds()
         while not _lock(file):
             if time.monotonic() > deadline:
+                _in_vain.add(self._path)
                 raise OperationalError(
-                    f"database is busy: no turn to write within {self._patience.total_seconds():g} s"
+                    f"database is busy: no turn to write within {patience.total_seconds():g} s"
                 )
             time.sleep(STEP.total_seconds())
+        _in_vain.discard(self._path)
 
     def release(self) -> None:
         if self.held and self._file is not None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from tasks.api.bodies import MAX_BODY_BYTES
 from tasks.tests.api_server import TASK, Server, api_server, chunks, head, problem_in, rest_of
-from tasks.tests.databases import OwnDatabases
+from tasks.tests.databases import OwnDatabases, rows
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +205,33 @@ def test_a_batch_of_megabytes_is_taken_where_other_bodies_are_not(server: Server
     assert status == 201
     assert len(json.loads(answer)["items"]) == 40
     assert server.ask("POST", "/tasks", body)[0] == 413
+
+
+@pytest.mark.sqlite
+def test_many_who_find_the_database_busy_hear_so_in_time_and_nothing_else(
+    tmp_path: Path, own_databases: OwnDatabases
+) -> None:
+    """Who comes while others wait in vain need not wait as long again."""
+    where = own_databases.make(tmp_path)
+
+    def ask(server: Server) -> tuple[int, float, bytes]:
+        began = time.monotonic()
+        status, body = server.ask("POST", "/tasks", TASK)
+        return status, time.monotonic() - began, body
+
+    with (
+        api_server(tmp_path, where, TASKSERVICE_API_THREADS="16") as server,
+        ThreadPoolExecutor(64) as clients,
+    ):
+        assert server.ask("POST", "/tasks", TASK)[0] == 201
+        with open(f"{where['DB_PATH']}-gate", "a") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            answers = [asked.result(30) for asked in [clients.submit(ask, server) for _ in range(64)]]
+        again = [clients.submit(ask, server) for _ in range(64)]
+
+        assert {status for status, _, _ in answers} == {503}
+        assert max(seconds for _, seconds, _ in answers) < 10  # four times as many as there are threads
+        assert not any(b"locked" in body or b"busy: no turn" in body for _, _, body in answers)
+        assert {asked.result(30)[0] for asked in again} == {201}
+        assert "locked" not in server.log.read_text()
+    assert rows(where, "SELECT count(*) FROM tasks") == [(65,)]

@@ -421,6 +421,27 @@ def interrupted_after(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def test_where_one_has_waited_in_vain_the_others_wait_shortly_until_one_gets_through(path: Path) -> None:
+    """Behind a writer that stays requests would queue up, each to wait as long again."""
+
+    def waited(gate: Gate) -> float:
+        began = time.monotonic()
+        with pytest.raises(OperationalError, match="no turn to write"):
+            gate.acquire()
+        return time.monotonic() - began
+
+    name = f"{path}-gate"
+    holder = Gate(name)
+    holder.acquire()
+    assert waited(Gate(name, patience=timedelta(seconds=0.5))) >= 0.5
+
+    assert waited(Gate(name, patience=timedelta(minutes=5))) < 60
+    holder.release()
+
+    holder.acquire()
+    assert waited(Gate(name, patience=timedelta(seconds=0.5))) >= 0.5, "it waits as long as ever again"
+
+
 def test_an_interrupt_while_waiting_leaves_nothing_behind(path: Path) -> None:
     gate = Gate(f"{path}-gate", patience=timedelta(minutes=1))
 
