@@ -200,6 +200,20 @@ def dead_worker(name: str = "host:9:dead") -> str:
     return name
 
 
+def test_a_lease_of_ours_that_nobody_here_knows_of_goes_back_unbilled(
+    lock: WorkerLock, leased_task: LeasedTask
+) -> None:
+    """The commit of its claim came about, and the answer was lost."""
+    known, unknown = leased_task(), leased_task()
+
+    settlement = _duties(lock).reap([known])
+
+    assert [ended[0].task_id for ended in settlement.written] == [unknown.task_id]
+    assert (status_of(known.task_id), status_of(unknown.task_id)) == (Status.PROCESSING, Status.PENDING)
+    assert Task.objects.get(pk=unknown.task_id).attempt == 0
+    assert not Attempt.objects.exists()
+
+
 def test_what_a_dead_worker_held_is_taken_back_at_once(lock: WorkerLock, make_task: MakeTask) -> None:
     name = dead_worker()
     held = make_task(Status.PROCESSING, worker_id=name, attempt=1)

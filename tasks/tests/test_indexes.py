@@ -17,10 +17,11 @@ from django.utils import timezone
 from tasks import lifecycle
 from tasks.book import Book
 from tasks.contract import ErrorReport, Failed, Lease, Succeeded
-from tasks.models import Task
+from tasks.models import Task, Worker
 from tasks.models.task import database
 from tasks.states import WaitingFor
 from tasks.tests.rows import HANDLER, LeasedTask, MakeTask, claimant
+from tasks.worker.duties import Duties
 
 KEY = "the primary key"
 
@@ -192,6 +193,14 @@ def test_reap(leased_task: LeasedTask) -> None:
 
 def test_reap_after_deaths(db: None) -> None:
     assert_only(plans_of(lambda: lifecycle.reap(now=now_and(), dead_workers=["a", "b"])), "task_lease_idx")
+
+
+def test_looking_for_what_is_ours_and_not_in_hand(leased_task: LeasedTask) -> None:
+    lease = leased_task()
+    presence = Worker(id=lease.worker_id, host="here", pid=1)
+    duties = Duties(claimant(), presence, None)
+
+    assert_only(plans_of(lambda: duties.reap([lease])), "task_lease_idx")
 
 
 def test_expire(db: None) -> None:

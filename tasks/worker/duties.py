@@ -80,9 +80,13 @@ class Duties:
         lifecycle.present(self._presence, now=self._now())
 
     def reap(self, in_hand: Sequence[Lease]) -> Settlement:
-        """What lapsed, and on one SQLite host at once what dead workers held."""
+        """What lapsed; and at once what dead workers of this host held, and what we hold and know nothing of.
+
+        Those are the leases of a turn that was committed when its connection broke: nobody runs them.
+        """
         spared = [lease.task_id for lease in in_hand]
         written: list[Ended] = []
+        self._reap_all_of(self._claimant.worker_id, spared, written)
         if self._lock is not None:
             self._lock.for_each_dead(partial(self._bury, spared, written))
         while self._lapsed(spared):
@@ -105,13 +109,19 @@ class Duties:
 
     def _bury(self, spared: Collection[UUID], written: list[Ended], worker_id: str) -> bool:
         """Reap all that a dead worker held; True when nothing is left of it."""
+        if not self._reap_all_of(worker_id, spared, written):
+            return False
+        lifecycle.absent(worker_id)
+        return True
+
+    def _reap_all_of(self, worker_id: str, spared: Collection[UUID], written: list[Ended]) -> bool:
+        """All of it now: later it might be taken for lapsed, begun or not. False: not all could be."""
         held = Task.objects.using(self._alias).filter(worker_id=worker_id, status=Status.PROCESSING)
-        while held.exists():  # all of it now: later it might be taken for lapsed, begun or not
+        while held.exclude(pk__in=spared).exists():
             reaped = self._reap(spared, worker_id)
             if not reaped:
                 return False
             written += reaped
-        lifecycle.absent(worker_id)
         return True
 
     def park(self, in_hand: Sequence[Lease]) -> bool:
