@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import Error, connections
 
 from tasks.conf import config
+
+if TYPE_CHECKING:
+    import psycopg
 
 CHANNEL = "tasks_bell"
 RING_EVERY_SECONDS = 0.01  # of one process: a commit costs more than it saves when each of many rings
@@ -19,7 +23,10 @@ LIMITS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 5_000,  # milliseconds
 }
-STATEMENT_SECONDS = 10.0
+STATEMENT_SECONDS = 5.0
+MARGIN_SECONDS = 0.5  # a server that is only slow says so itself, and takes back what it did
+IDLE_SECONDS = 3.0  # in a transaction: whoever was cut off there holds its rows for no longer
+ANSWER = "ANSWER_SECONDS"  # beside OPTIONS: what ``tasks.postgresql`` has to know
 SET_POOLER = "a pooler refuses the time limits that come with a connection; set TASKSERVICE_POOLER=true"
 
 _rang_at: dict[str, float] = {}  # monotonic, for each alias
@@ -35,14 +42,43 @@ def limit_waits(alias: str, *, pooler: bool, statement_seconds: float = STATEMEN
     Not for executors: how long a handler's query may take is its own affair. ``pooler``: PgBouncer
     refuses timeouts with the connection; there they belong to the role.
     """
-    given = connections[alias].settings_dict["OPTIONS"]
+    settings = connections[alias].settings_dict
+    settings.setdefault(ANSWER, statement_seconds + MARGIN_SECONDS)
+    given = settings["OPTIONS"]
     wanted: dict[str, Any] = {**LIMITS} if pooler else {**LIMITS, "options": _timeouts(statement_seconds)}
     given.update({**wanted, **given})
 
 
 def _timeouts(statement_seconds: float) -> str:
-    milliseconds = round(statement_seconds * 1000)
-    return f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout=30000"
+    statement, idle = (round(seconds * 1000) for seconds in (statement_seconds, IDLE_SECONDS))
+    return f"-c statement_timeout={statement} -c idle_in_transaction_session_timeout={idle}"
+
+
+def give_up_after(
+    connection: psycopg.Connection[Any], seconds: float, tell: Callable[[], object] = lambda: None
+) -> None:
+    """Wait so long for an answer, then ``tell``, close the connection and raise ``OperationalError``.
+
+    The server's own timeouts don't come through where nothing does, and TCP's see nothing as long as
+    something on the way, such as a proxy, takes what is sent.
+    """
+    import psycopg  # costs memory, for nothing on SQLite
+
+    if "wait" in vars(connection):  # a pool has given it out before
+        return
+    wait = connection.wait
+
+    def wait_for_a_while(generator: Any, *args: Any, **given: Any) -> Any:
+        try:
+            return wait(generator, *args, **{"timeout": seconds, **given})
+        except psycopg.OperationalError:
+            unanswered = connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
+            if unanswered and "timeout" not in given:  # that would be the caller's own affair
+                connection.pgconn.finish()
+                tell()
+            raise
+
+    connection.wait = wait_for_a_while  # type: ignore[method-assign, assignment]  # its class cannot be chosen
 
 
 def ring(alias: str) -> None:

@@ -67,6 +67,7 @@ def _postgres(url: str) -> dict[str, Any]:
     pooler = env.boolean("TASKSERVICE_POOLER", default=False)  # where a cursor outlives no transaction
     return {
         **found,
+        "ENGINE": "tasks.postgresql",
         "OPTIONS": {"connect_timeout": 3, **options},
         "DISABLE_SERVER_SIDE_CURSORS": pooler,
     }

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib.util import find_spec
@@ -21,9 +21,9 @@ import psycopg
 from tasks.worker import parent
 
 READY_SECONDS = 60.0
+PORT = 5432  # of the socket's name too; two servers differ by their folders and addresses
 DEBIANS = Path("/usr/lib/postgresql")
 OPTIONS = {
-    "listen_addresses": "",
     "fsync": "off",  # it is killed often, but the machine is not
     "shared_buffers": "64MB",
     "max_connections": "200",
@@ -36,15 +36,25 @@ DURABLE = {**OPTIONS, "fsync": "on", "synchronous_commit": "on", "shared_buffers
 class Postgres:
     """One server, whose data stays in its folder while it is down."""
 
-    def __init__(self, folder: Path, options: Mapping[str, str] = OPTIONS) -> None:
+    def __init__(
+        self, folder: Path, options: Mapping[str, str] = OPTIONS, addresses: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
-        self._options = options
+        self._options = {**options, "listen_addresses": ",".join(addresses)}
+        self._addresses = addresses
         self._data = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        if addresses:
+            with (self._data / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet trust\n")
 
     def url(self, name: str = "postgres") -> str:
         return f"postgres://postgres@{quote(str(self.folder), safe='')}/{name}"
+
+    @property
+    def socket(self) -> str:
+        return str(self.folder / f".s.PGSQL.{PORT}")
 
     @property
     def pid(self) -> int:
@@ -95,11 +105,16 @@ class Postgres:
 
 
 @contextmanager
-def postgres(options: Mapping[str, str] = OPTIONS, *, within: str = "/tmp") -> Iterator[Postgres]:
-    """A server that runs, and is gone with its data afterwards. ``within``: short, as a socket's path is."""
+def postgres(
+    options: Mapping[str, str] = OPTIONS, *, within: str = "/tmp", addresses: Sequence[str] = ()
+) -> Iterator[Postgres]:
+    """A server that runs, on these addresses too, and is gone with its data afterwards.
+
+    ``within``: short, as a socket's path is.
+    """
     folder = Path(tempfile.mkdtemp(prefix="taskservice-postgres-", dir=within))
     give(folder)
-    server = Postgres(folder, options)
+    server = Postgres(folder, options, addresses)
     try:
         server.start()
         yield server

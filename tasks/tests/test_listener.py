@@ -160,7 +160,7 @@ def test_ringing_never_fails(reached: ConnectionHandler) -> None:
     rules.ring("default")
 
 
-@pytest.mark.parametrize(("pooler", "timeout"), [(False, "10s"), (True, "0")])
+@pytest.mark.parametrize(("pooler", "timeout"), [(False, "5s"), (True, "0")])
 def test_no_statement_of_a_worker_takes_for_ever(
     reached: ConnectionHandler, pooler: bool, timeout: str
 ) -> None:
@@ -168,6 +168,7 @@ def test_no_statement_of_a_worker_takes_for_ever(
     rules.limit_waits("default", pooler=pooler)
 
     assert shown(reached, "statement_timeout") == timeout
+    assert shown(reached, "idle_in_transaction_session_timeout") == ("0" if pooler else "3s")
     assert reached["default"].settings_dict["OPTIONS"]["connect_timeout"] == 3
 
 

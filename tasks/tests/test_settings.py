@@ -176,7 +176,7 @@ def test_a_postgres_url_is_taken_apart(load: Load, scheme: str) -> None:
     )
 
     found = loaded["DATABASES"]["default"]
-    assert found["ENGINE"] == "django.db.backends.postgresql"
+    assert found["ENGINE"] == "tasks.postgresql"
     assert (found["HOST"], found["PORT"], found["NAME"]) == ("db.example", 5433, "work")
     assert (found["USER"], found["PASSWORD"]) == ("me", "s@cret")
     assert found["OPTIONS"] == {"connect_timeout": 3, "sslmode": "require"}

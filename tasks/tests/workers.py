@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -88,12 +88,13 @@ def _die_with_parent() -> None:
 class RunningWorker:
     """One ``manage.py runworkers`` and everything it started."""
 
-    def __init__(self, env: dict[str, str], log: Path, *arguments: str) -> None:
+    def __init__(self, env: dict[str, str], log: Path, *arguments: str, under: Sequence[str] = ()) -> None:
+        """``under``: a program that becomes the worker, such as one that enters a namespace."""
         self._log = log
         manage = Path(__file__).parents[2] / "manage.py"
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, str(manage), "runworkers", "--log-format", "json", *arguments],
+                [*under, sys.executable, str(manage), "runworkers", "--log-format", "json", *arguments],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -215,14 +216,14 @@ def run_workers(child_env: dict[str, str], tmp_path: Path) -> Iterator[RunWorker
     """Start ``manage.py runworkers`` on the test's database; with ``NAME=value`` for its environment."""
     running: list[RunningWorker] = []
 
-    def start(*arguments: str, **env: str) -> RunningWorker:
+    def start(*arguments: str, under: Sequence[str] = (), **env: str) -> RunningWorker:
         full = {
             **child_env,
             "TASKSERVICE_APPS": "tasks.tests.faults",
             "TASKSERVICE_GRACE_SECONDS": "5",
             **env,
         }
-        worker = RunningWorker(full, tmp_path / f"worker-{len(running)}.log", *arguments)
+        worker = RunningWorker(full, tmp_path / f"worker-{len(running)}.log", *arguments, under=under)
         running.append(worker)
         return worker
 

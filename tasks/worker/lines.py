@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import psycopg
     from redis import Redis
 
+ASK_SECONDS = 5.0  # how often: of a line that was cut on the way nothing else is heard either
+
 
 class Line(Protocol):
     """An open connection; whatever fails, it is closed, and another is opened."""
@@ -28,11 +30,12 @@ class Line(Protocol):
 
 
 class PostgresLine:
-    """``connect`` opens a connection past every pool and transaction."""
+    """``connect`` opens a connection past every pool and transaction, which waits for no answer for ever."""
 
     def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
         self._connect = connect
         self._connection = connect()
+        self._asked_at = time.monotonic()
 
     def __enter__(self) -> Self:
         self._connection.execute(f"LISTEN {postgres.CHANNEL}")
@@ -42,6 +45,9 @@ class PostgresLine:
         self._connection.close()
 
     def heard(self, *, within: float) -> bool:
+        if time.monotonic() - self._asked_at > ASK_SECONDS:
+            self._connection.execute("SELECT 1")
+            self._asked_at = time.monotonic()
         return any(True for _ in self._connection.notifies(timeout=within, stop_after=1))
 
     def ring(self) -> None:

@@ -148,11 +148,11 @@ def _listening(url: str) -> Any:
     """A connection of its own, which no pool and no transaction has a say in."""
     import psycopg  # costs memory, for nothing on SQLite
 
-    if url:
-        limits: dict[str, Any] = postgres.LIMITS
-        return psycopg.connect(url, autocommit=True, **limits)
     # not by Django's wrapper, whose errors are others than the driver's
-    return psycopg.connect(**connections[database()].get_connection_params(), autocommit=True)
+    given = {"conninfo": url, **postgres.LIMITS} if url else connections[database()].get_connection_params()
+    connection = psycopg.connect(**given, autocommit=True)
+    postgres.give_up_after(connection, postgres.STATEMENT_SECONDS)
+    return connection
 
 
 def _presence(claimant: Claimant, executors: int) -> Worker:
