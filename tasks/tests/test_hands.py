@@ -27,6 +27,7 @@ from tasks.contract import (
     lease_from_wire,
     outcome_to_wire,
 )
+from tasks.lifecycle import Extension
 from tasks.worker import handle as handle_module
 from tasks.worker import wire
 from tasks.worker.crew import Crew
@@ -48,12 +49,12 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 class Stage:
     """Hands with executors whose other ends the test holds; no process is behind them."""
 
-    def __init__(self, executors: int) -> None:
+    def __init__(self, executors: int, lease_for: timedelta | None = None) -> None:
         pool = Pool(limits=Limits(max_result_bytes=1000), recycle_after_tasks=0, lock=None)
         self.selector = selectors.DefaultSelector()
         crew = Crew(pool, self.selector, recycle_above_mb=0)
         self.outcomes: list[tuple[Lease, Outcome]] = []
-        self.hands = Hands(crew, lambda lease, outcome: self.outcomes.append((lease, outcome)))
+        self.hands = Hands(crew, lambda lease, outcome: self.outcomes.append((lease, outcome)), lease_for)
         self.ends: list[socket.socket] = []
         self._arrived = b""
         self.executors = [self._join(pool) for _ in range(executors)]
@@ -109,15 +110,15 @@ class Stage:
             end.close()
 
 
-MakeStage = Callable[[int], Stage]
+MakeStage = Callable[..., Stage]
 
 
 @pytest.fixture
 def make_stage() -> Iterator[MakeStage]:
     stages: list[Stage] = []
 
-    def make(executors: int) -> Stage:
-        stages.append(Stage(executors))
+    def make(executors: int, lease_for: timedelta | None = None) -> Stage:
+        stages.append(Stage(executors, lease_for))
         return stages[-1]
 
     yield make
@@ -437,6 +438,50 @@ def test_a_newer_lease_of_the_same_task_is_not_lost_with_the_old_one(stage: Stag
     assert stage.heard() == []
     stage.end(lease, Succeeded())
     assert stage.take() == [(lease, Succeeded())]
+
+
+# -- leases that cannot be renewed
+
+
+def test_what_was_not_renewed_for_a_whole_lease_is_stopped_and_its_outcome_kept(
+    make_stage: MakeStage,
+) -> None:
+    """Somebody else may run it; if nobody does, its fence still holds."""
+    stage = make_stage(1, timedelta(seconds=30))
+    stage.learn_that_short()
+    running, waiting = leases(2)
+    stage.hands.hand_out([running, waiting])
+    stage.heard()
+
+    stage.hands.let_lapse(time.monotonic() + 29)
+    assert stage.heard() == []
+    stage.hands.let_lapse(time.monotonic() + 31)
+
+    assert {"interrupt": list(wire.key_of(running)), "why": "lost"} in stage.heard()
+    stage.end(running, Succeeded())
+    assert stage.take() == [(waiting, NOT_BEGUN), (running, Succeeded())]
+
+
+def test_a_renewal_counts_for_all_that_is_in_hand(make_stage: MakeStage) -> None:
+    stage = make_stage(1, timedelta(seconds=30))
+    [lease] = leases(1)
+    stage.hands.hand_out([lease])
+    stage.heard()
+    stage.executors[0].line[0].since -= 3600
+
+    stage.hands.renewed(Extension(held=frozenset({lease.task_id}), cancelled=frozenset(), lost=()))
+    stage.hands.let_lapse(time.monotonic() + 29)
+
+    assert stage.heard() == []
+
+
+def test_where_nobody_else_can_write_either_a_lease_may_wait_for_its_renewal(stage: Stage) -> None:
+    stage.hands.hand_out(leases(1))
+    stage.heard()
+
+    stage.hands.let_lapse(time.monotonic() + 3600)
+
+    assert stage.heard() == []
 
 
 # -- rare orders of events

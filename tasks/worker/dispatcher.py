@@ -37,6 +37,7 @@ class Plan:
 
     executors: int
     grace: timedelta
+    lease_for: timedelta | None = None  # None: who cannot write here knows that nobody can
 
 
 class Dispatcher:
@@ -62,7 +63,7 @@ class Dispatcher:
         self._bell = bell
         self._signals = signals
         self._report = report
-        self._hands = Hands(crew, self.gather)
+        self._hands = Hands(crew, self.gather, plan.lease_for)
         self._gathered: list[tuple[Lease, Outcome]] = []
         self._arrived: list[Lease] = []  # claimed, and about to be handed out
         self._in_flight: Sequence[tuple[Lease, Outcome]] = ()
@@ -104,6 +105,8 @@ class Dispatcher:
         now = time.monotonic()
         self._heed_signals(now)
         self._hands.watch(now)
+        if self._failures:
+            self._hands.let_lapse(now)
         self._retire_executors(now)
         self._feed_ledger(now)  # before the leases that came go out, so that the ledger is not kept waiting
         self._hand_out()
@@ -235,8 +238,7 @@ class Dispatcher:
         if result is True:
             duty.go_on_soon(time.monotonic())
         if isinstance(result, Extension):
-            self._hands.cancel(result.cancelled)
-            self._hands.lose(result.lost)
+            self._hands.renewed(result)
         if isinstance(result, Settlement) and result.written:
             self._report.settled(result)
             self._rouse()

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from tasks.contract import Cancelled, Crashed, Lease, Outcome, Released, TimedOut, outcome_from_wire
+from tasks.lifecycle import Extension
 from tasks.logs import event
 from tasks.worker import wire
 from tasks.worker.crew import Crew
@@ -28,9 +29,11 @@ Gather = Callable[[Lease, Outcome], None]
 class Hands:
     """The executors, the leases in their hands, and those that nobody could take yet."""
 
-    def __init__(self, crew: Crew, gather: Gather) -> None:
+    def __init__(self, crew: Crew, gather: Gather, lease_for: timedelta | None = None) -> None:
         self._crew = crew
         self._gather = gather
+        self._lease_for = lease_for
+        self._renewed_at = 0.0  # monotonic: all that was in hand then
         self._pace = Pace()
         self._spare: deque[Held] = deque()
         crew.on_word, crew.on_end = self.hear, self._gone
@@ -214,6 +217,21 @@ class Hands:
     def cancel(self, task_ids: Iterable[UUID]) -> None:
         """Somebody wants these to end."""
         self._end_early(set(task_ids), "cancel")
+
+    def renewed(self, extension: Extension) -> None:
+        self._renewed_at = time.monotonic()
+        self.cancel(extension.cancelled)
+        self.lose(extension.lost)
+
+    def let_lapse(self, now: float) -> None:
+        """Nothing can be renewed now: stop what may run elsewhere already.
+
+        Whatever comes of it is kept: if nobody took the task, its fence still holds.
+        """
+        if self._lease_for is not None:
+            begin = now - self._lease_for.total_seconds()
+            over = (held for held in self._held() if max(held.since, self._renewed_at) < begin)
+            self._end_early({held.lease.task_id for held in over}, "lost")
 
     def lose(self, leases: Iterable[Lease]) -> None:
         """Their leases are somebody else's now: stop them, and drop what comes of them."""

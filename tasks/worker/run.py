@@ -79,13 +79,14 @@ def _dispatcher(
     signals: StopSignals,
 ) -> Dispatcher:
     selector = selectors.DefaultSelector()
+    lease_for = config.lease_for if postgres.is_postgres(database()) else None
     pool = Pool(
         limits=Limits(max_result_bytes=config.max_result_bytes),
         recycle_after_tasks=config.recycle_after_tasks,
         lock=lock,
     )
     return Dispatcher(
-        Plan(executors=executors, grace=config.grace),
+        Plan(executors=executors, grace=config.grace, lease_for=lease_for),
         selector=selector,
         crew=Crew(pool, selector, recycle_above_mb=config.recycle_above_mb),
         ledger=ledger,
