@@ -43,7 +43,7 @@ RECORD = """
 @contextmanager
 def server_with_tables(*addresses: str) -> Iterator[Postgres]:
     """On these addresses too; for ``queue_on``."""
-    with postgres(*addresses) as server:
+    with postgres(addresses=addresses) as server:
         with psycopg.connect(server.url(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {EMPTY}")
         env = without_database(dict(os.environ)) | {"DATABASE_URL": server.url(EMPTY)}

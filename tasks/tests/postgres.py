@@ -41,7 +41,6 @@ class Postgres:
     ) -> None:
         self.folder = folder
         self._options = {**options, "listen_addresses": ",".join(addresses)}
-        self._addresses = addresses
         self._data = folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
