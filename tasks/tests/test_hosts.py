@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 import pytest
 
@@ -53,12 +55,12 @@ def queue(server: Postgres, transactional_db: None) -> Iterator[str]:
 
 
 @pytest.fixture
-def run_on(run_workers: RunWorkers, queue: str, tmp_path: Path) -> RunOn:
+def run_on(run_workers: RunWorkers, queue: str) -> Iterator[RunOn]:
     """As another machine would: what it keeps in its temporary folder is its own."""
+    folders: list[str] = []
 
     def start(host: Host, *queues: str) -> RunningWorker:
-        folder = tmp_path / host.name
-        folder.mkdir()
+        folders.append(mkdtemp(prefix="host-", dir="/tmp"))  # a socket's path is short
         return run_workers(
             "--n",
             "2",
@@ -67,10 +69,12 @@ def run_on(run_workers: RunWorkers, queue: str, tmp_path: Path) -> RunOn:
             under=host.enter,
             DATABASE_URL=f"postgres://postgres@{host.server}/{queue}",
             TASKSERVICE_LEASE_SECONDS=str(LEASE_SECONDS),
-            TMPDIR=str(folder),
+            TMPDIR=folders[-1],
         )
 
-    return start
+    yield start
+    for folder in folders:
+        rmtree(folder, ignore_errors=True)
 
 
 def held_by(worker: RunningWorker) -> set[str]:
