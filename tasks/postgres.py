@@ -26,7 +26,7 @@ LIMITS = {
 STATEMENT_SECONDS = 5.0
 MARGIN_SECONDS = 0.5  # a server that is only slow says so itself, and takes back what it did
 IDLE_SECONDS = 3.0  # in a transaction: whoever was cut off there holds its rows for no longer
-ANSWER = "ANSWER_SECONDS"  # beside OPTIONS: what ``tasks.postgresql`` has to know
+ANSWER, DOUBT = "ANSWER_SECONDS", "DOUBT_SECONDS"  # beside OPTIONS: what ``tasks.postgresql`` has to know
 SET_POOLER = "a pooler refuses the time limits that come with a connection; set TASKSERVICE_POOLER=true"
 
 _rang_at: dict[str, float] = {}  # monotonic, for each alias
@@ -36,14 +36,23 @@ def is_postgres(alias: str) -> bool:
     return connections[alias].vendor == "postgresql"
 
 
-def limit_waits(alias: str, *, pooler: bool, statement_seconds: float = STATEMENT_SECONDS) -> None:
+def limit_waits(
+    alias: str,
+    *,
+    pooler: bool,
+    statement_seconds: float = STATEMENT_SECONDS,
+    doubt_seconds: float | None = None,
+) -> None:
     """Of all connections that this process will open; what the settings say already stays.
 
     Not for executors: how long a handler's query may take is its own affair. ``pooler``: PgBouncer
-    refuses timeouts with the connection; there they belong to the role.
+    refuses timeouts with the connection; there they belong to the role. ``doubt_seconds``: for an answer,
+    until one has been waited for in vain; after that, as the server may only be slow, as long as it is
+    allowed.
     """
     settings = connections[alias].settings_dict
     settings.setdefault(ANSWER, statement_seconds + MARGIN_SECONDS)
+    settings.setdefault(DOUBT, doubt_seconds or settings[ANSWER])
     given = settings["OPTIONS"]
     wanted: dict[str, Any] = {**LIMITS} if pooler else {**LIMITS, "options": _timeouts(statement_seconds)}
     given.update({**wanted, **given})
@@ -55,9 +64,11 @@ def _timeouts(statement_seconds: float) -> str:
 
 
 def give_up_after(
-    connection: psycopg.Connection[Any], seconds: float, tell: Callable[[], object] = lambda: None
+    connection: psycopg.Connection[Any],
+    seconds: Callable[[], float],
+    tell: Callable[[], object] = lambda: None,
 ) -> None:
-    """Wait so long for an answer, then ``tell``, close the connection and raise ``OperationalError``.
+    """Wait so long for each answer, then ``tell``, close the connection and raise ``OperationalError``.
 
     The server's own timeouts don't come through where nothing does, and TCP's see nothing as long as
     something on the way, such as a proxy, takes what is sent.
@@ -70,7 +81,7 @@ def give_up_after(
 
     def wait_for_a_while(generator: Any, *args: Any, **given: Any) -> Any:
         try:
-            return wait(generator, *args, **{"timeout": seconds, **given})
+            return wait(generator, *args, **{"timeout": seconds(), **given})
         except psycopg.OperationalError:
             unanswered = connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
             if unanswered and "timeout" not in given:  # that would be the caller's own affair

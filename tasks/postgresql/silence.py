@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import defaultdict
 
 AGAIN_SECONDS = 0.5  # after somebody has asked in vain
 ASKING_SECONDS = 10.0  # that one who asks is waited for, should it never say what it heard
+LATELY_SECONDS = 60.0
 SILENT_SECONDS = 1.0  # a refusal comes sooner
 
 
@@ -21,6 +23,10 @@ class Silence:
         self.known = False
         self._lock = threading.Lock()
         self._ask_at = 0.0  # monotonic
+        self._began_at = -math.inf
+
+    def was_lately(self) -> bool:
+        return time.monotonic() - self._began_at < LATELY_SECONDS
 
     def may_ask(self) -> bool:
         """Whoever hears yes says afterwards what came of it."""
@@ -35,7 +41,8 @@ class Silence:
     def begins(self) -> None:
         with self._lock:
             self.known = True
-            self._ask_at = time.monotonic() + AGAIN_SECONDS
+            self._began_at = time.monotonic()
+            self._ask_at = self._began_at + AGAIN_SECONDS
 
     def ends(self) -> None:
         with self._lock:

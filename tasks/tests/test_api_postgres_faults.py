@@ -117,6 +117,19 @@ def test_connections_that_are_cut_between_requests_are_not_noticed(api: Api) -> 
     assert after_termination == after_cut == {200, 201}
 
 
+def test_connections_that_are_forgotten_on_the_way_are_replaced_within_seconds(api: Api) -> None:
+    """By a firewall: nothing comes through any more, and nobody says so. New ones go through."""
+    api.ask_all()
+    api.way.fall_silent()
+    api.way.speak()
+    since = time.monotonic()
+
+    wait_until(lambda: {answer.status for answer in api.ask_all()} == {200, 201}, patience=BACK_WITHIN)
+
+    print(f"back after {time.monotonic() - since:.2f} s")
+    assert time.monotonic() - since < BACK_WITHIN
+
+
 def test_a_commit_that_was_not_heard_of_is_unavailable_and_sent_again_gives_the_first_task(api: Api) -> None:
     api.way.swallow_commit(b"INSERT INTO")
     lost = api.ask(*WRITE, key="once")

@@ -71,12 +71,19 @@ def silence(queue: Queue) -> None:
     queue.way.speak()
 
 
+def lose_the_way(queue: Queue) -> None:
+    """As when a firewall forgets: what is open is never heard of again, and what is new goes through."""
+    queue.way.fall_silent()
+    queue.way.speak()
+
+
 FAULTS: dict[str, Callable[[Queue], object]] = {
     "sessions killed": lambda queue: terminate_all(queue.name),
     "connections reset": lambda queue: queue.way.cut(),
     "fast restart": lambda queue: queue.restart(signal.SIGINT),
     "immediate restart": lambda queue: queue.restart(signal.SIGQUIT),
     "silence": silence,
+    "connections forgotten": lose_the_way,
 }
 
 

@@ -152,7 +152,7 @@ def _listening(url: str) -> Any:
     # not by Django's wrapper, whose errors are others than the driver's
     given = {"conninfo": url, **postgres.LIMITS} if url else connections[database()].get_connection_params()
     connection = psycopg.connect(**given, autocommit=True)
-    postgres.give_up_after(connection, postgres.STATEMENT_SECONDS)
+    postgres.give_up_after(connection, lambda: postgres.STATEMENT_SECONDS)
     return connection
 
 

@@ -19,6 +19,8 @@ from tasks.management.migrating import unusable
 from tasks.models import Worker
 from tasks.models.task import database
 
+DOUBT_SECONDS = 3.0  # with a new connection and a turn it shall be back within 5 s
+
 
 class Command(BaseCommand):
     help = (
@@ -84,7 +86,8 @@ def _require_linux() -> None:
 
 def _require_tables() -> None:
     if postgres.is_postgres(database()):
-        postgres.limit_waits(database(), pooler=config().pooler)  # here already: a pooler may refuse them
+        # here already: a pooler may refuse them
+        postgres.limit_waits(database(), pooler=config().pooler, doubt_seconds=DOUBT_SECONDS)
     try:
         Worker.objects.exists()
     except DatabaseError as error:
