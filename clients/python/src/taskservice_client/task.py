@@ -1,0 +1,48 @@
+"""A task as the service shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+FINISHED = frozenset({"completed", "failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """The members of the same names; ``raw`` has those that a newer service added, too."""
+
+    id: str
+    title: str
+    status: str  # pending, processing, completed, failed or cancelled
+    handler: str
+    queue: str
+    priority: int
+    payload: dict[str, Any]
+    tags: list[str]
+    attempt: int
+    max_attempts: int
+    created_at: datetime
+    run_at: datetime | None
+    expires_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    result: Any
+    error: dict[str, Any] | None
+    raw: Mapping[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINISHED
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Task:
+        given = {field.name: value[field.name] for field in fields(cls) if field.name != "raw"}
+        times = {name: _time(text) for name, text in given.items() if name.endswith("_at")}
+        return cls(**{**given, **times, "raw": value})
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
