@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-AUTHENTICATION = ("local", "none", "required")
+AUTHENTICATION = ("local", "private", "none", "required")  # see ``locality``
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +26,10 @@ class Config:
     max_result_bytes: int = 256 * 1024
     recycle_after_tasks: int = 10_000  # an executor is replaced after so many tasks; 0: never
     pooler: bool = False  # PostgreSQL is reached through PgBouncer in transaction mode
+    redis_url: str = ""  # rings where a pooler swallows NOTIFY
     listen_url: str = ""  # where to hear PostgreSQL's NOTIFY, if not there
     authentication: str = "local"  # required, none, or local: none where only this machine can come
-    redis_url: str = ""  # rings where a pooler swallows NOTIFY
+    max_ready: int = 1_000_000  # tasks of one queue, above which the API takes no more; 0: no limit
     recycle_above_mb: int = 512  # or when it holds so much more memory than at its start; 0: never
 
     def __post_init__(self) -> None:
@@ -55,6 +56,7 @@ _LEAST: tuple[tuple[str, Any, str], ...] = (
     ("workers", 1, ""),
     ("max_payload_bytes", 1024, ""),
     ("max_result_bytes", 1024, ""),
+    ("max_ready", 0, " (0: no limit)"),
     ("recycle_after_tasks", 0, " (0: never)"),
     ("recycle_above_mb", 0, " (0: never)"),
 )

@@ -128,6 +128,15 @@ class Forbidden(TaskServiceError):
     code = "forbidden"
 
 
+class QueueFull(TaskServiceError):
+    """Its workers have fallen behind; the same request may work later."""
+
+    code = "rate-limited"
+
+    def __init__(self, queue: str, limit: int) -> None:
+        super().__init__(f"The queue {queue} has {limit:,} ready tasks, and takes no more for now.")
+
+
 class ForeignOrigin(TaskServiceError):
     """A web page of another site asks, with the reach of whoever looks at it."""
 

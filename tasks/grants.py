@@ -14,6 +14,15 @@ class Scope(StrEnum):
     ADMIN = "admin"  # all of it, for the tasks of every owner; and tokens
 
 
+USUAL = (Scope.CREATE, Scope.READ, Scope.MANAGE)  # of a token that says nothing else
+NOT_BOTH = "the scope admin is for every queue"
+
+
+def fit(scopes: Collection[Scope], queues: Collection[str] | None) -> bool:
+    """Whether a token can have both; ``NOT_BOTH`` says why not. One that makes tokens has no bounds."""
+    return queues is None or Scope.ADMIN not in scopes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """``owner``: whose tasks it makes. ``sees_all``: those of every owner. ``queues`` None: all of them."""

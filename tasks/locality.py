@@ -15,14 +15,23 @@ OWN_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 def tokens_are_required(addresses: Iterable[Any]) -> bool:
     """For an API that listens at ``addresses``: what ``socket.getsockname`` says, or names of hosts."""
-    chosen = config().authentication
-    return chosen == "required" or (chosen == "local" and not _is_local(addresses))
+    match config().authentication:
+        case "none":
+            return False
+        case "private":
+            return _has_proxy()
+        case "local":
+            return _has_proxy() or not _is_local(addresses)
+        case _:
+            return True
+
+
+def _has_proxy() -> bool:
+    """Where another name is served one leads the world here, also to a loopback address."""
+    return bool(set(settings.ALLOWED_HOSTS) - OWN_NAMES) or getattr(settings, "HTTPS", False)
 
 
 def _is_local(addresses: Iterable[Any]) -> bool:
-    """Where another name is served a proxy leads the world here, also to a loopback address."""
-    if set(settings.ALLOWED_HOSTS) - OWN_NAMES or getattr(settings, "HTTPS", False):
-        return False
     hosts = [address[0] if isinstance(address, tuple) else address for address in addresses]
     return bool(hosts) and all(map(_is_loopback, hosts))
 

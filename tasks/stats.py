@@ -23,16 +23,20 @@ def count(status: Status) -> int | None:
 
 
 def live_ids(status: Status, *, limit: int) -> list[UUID] | None:
-    """The ids of all pending or processing tasks, unordered; None when there are more than ``limit``."""
-    ids: list[UUID] = []
-    for part in _indexed(status):
-        ids += part.values_list("pk", flat=True)[: limit + 1 - len(ids)]
-    return ids if len(ids) <= limit else None
+    """The ids of all pending or processing tasks, unordered; None when there are more than ``limit``.
+
+    The first part is asked again in the end: a task that came into it meanwhile was in none of the others.
+    """
+    ids: set[UUID] = set()
+    parts = _indexed(status)
+    for part in (*parts, *parts[:1]):
+        ids.update(part.values_list("pk", flat=True)[: limit + 1])
+    return list(ids) if len(ids) <= limit else None
 
 
-def ready_in(queue: str) -> int:
-    """How many tasks of this queue are ready, ``COUNTED + 1`` at most."""
-    return _ready().filter(queue=queue).values("pk")[: COUNTED + 1].count()
+def ready_in(queue: str, *, most: int = COUNTED) -> int:
+    """How many tasks of this queue are ready, ``most + 1`` at most."""
+    return _ready().filter(queue=queue).values("pk")[: most + 1].count()
 
 
 def queues_in_use() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tasks.conf import AUTHENTICATION
 from taskservice import env
 from taskservice.cache import cache
 from taskservice.database import database, secret_key
@@ -33,8 +34,9 @@ TASKSERVICE = {
     "default_handler": env.text("TASKSERVICE_DEFAULT_HANDLER", "demo.sleep"),
     "pooler": env.boolean("TASKSERVICE_POOLER", default=False),
     "listen_url": env.text("TASKSERVICE_LISTEN_URL"),
-    "authentication": env.choice("TASKSERVICE_AUTH", "local", ["local", "none", "required"]),
+    "authentication": env.choice("TASKSERVICE_AUTH", "local", AUTHENTICATION),
     "redis_url": REDIS_URL,
+    "max_ready": env.integer("TASKSERVICE_MAX_READY", 1_000_000, least=0, most=1_000_000_000),
     "recycle_after_tasks": env.integer("TASKSERVICE_RECYCLE_TASKS", 10_000, least=0, most=1_000_000_000),
     "recycle_above_mb": env.integer("TASKSERVICE_RECYCLE_MB", 512, least=0),
 }

@@ -48,6 +48,11 @@ class Arrival:
         self._chunked = False
         self._body_bytes = 0  # in the chunks before ``_at``
 
+    @property
+    def head(self) -> bytes:
+        """Of a complete one, its lines with their ends."""
+        return bytes(self.data[: self.data.find(END_OF_HEAD) + len(END_OF_LINE)])
+
     def feed(self, data: bytes) -> None:
         """Raises Refused, after which there is nothing more to feed."""
         self.data += data

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from django.http import HttpRequest
+from django.utils import timezone
 
-from tasks import clock, tokens
+from tasks import tokens
 from tasks.errors import Forbidden, Unauthenticated
 from tasks.grants import EVERYBODY, Grant, Scope
 from tasks.locality import tokens_are_required
-from tasks.models.task import database
 
 _KEPT = "_grant"  # on the request: it is asked for more than once
 
@@ -44,4 +44,4 @@ def _grant_of(request: HttpRequest) -> Grant:
     scheme, _, text = request.headers.get("Authorization", "").strip().partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated
-    return tokens.grant_of(text.strip(), now=clock.now(database()))
+    return tokens.grant_of(text.strip(), now=timezone.now())

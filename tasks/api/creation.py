@@ -16,7 +16,7 @@ from tasks.lifecycle.again import again
 from tasks.lifecycle.once import WAIT
 from tasks.models.task import database
 
-WAIT_OF_MANY = timedelta(seconds=0.5)  # for a key; then each tries by itself
+WAIT_OF_MANY = timedelta(seconds=0.5)  # for a key, where other requests wait meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +35,8 @@ class Asked:
 
 
 @again
-def create(asked: Sequence[Asked]) -> list[Answered | Exception]:
-    """One transaction for all; none of them has the key of another.
+def create(asked: Sequence[Asked], *, hurried: bool = False) -> list[Answered | Exception]:
+    """One transaction for all; none of them has the key of another. ``hurried``: others wait for them.
 
     An exception among the answers is of that request alone. Raises what ``lifecycle.enqueue``
     does; nothing was written then.
@@ -44,7 +44,9 @@ def create(asked: Sequence[Asked]) -> list[Answered | Exception]:
     alias = database()
     try:
         with transaction.atomic(using=alias):  # a savepoint within a caller's: what is refused spoils nothing
-            kept = _reserve([one.once for one in asked if one.once is not None], alone=len(asked) == 1)
+            kept = _reserve(
+                [one.once for one in asked if one.once is not None], patient=len(asked) == 1 and not hurried
+            )
             fresh = [one for one in asked if one.once not in kept]
             answers = _make(fresh)
             lifecycle.keep(
@@ -60,10 +62,10 @@ def create(asked: Sequence[Asked]) -> list[Answered | Exception]:
     return [_replay(one.once, kept) or next(first) for one in asked]
 
 
-def _reserve(keys: Sequence[Once], *, alone: bool) -> Mapping[Once | None, Kept]:
+def _reserve(keys: Sequence[Once], *, patient: bool) -> Mapping[Once | None, Kept]:
     if not keys:
         return {}
-    return lifecycle.reserve(keys, now=clock.now(database()), wait=WAIT if alone else WAIT_OF_MANY)
+    return lifecycle.reserve(keys, now=clock.now(database()), wait=WAIT if patient else WAIT_OF_MANY)
 
 
 def _make(fresh: Sequence[Asked]) -> list[Answered]:

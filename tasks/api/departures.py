@@ -60,6 +60,8 @@ class Departures:
         self._close(departure)
 
     def _close(self, departure: Departure) -> None:
+        if departure not in self._waiting:  # closed a moment ago, in the same round of events
+            return
         self._waiting.remove(departure)
         with suppress(OSError, KeyError, ValueError):  # it never was in there
             self._poller.unregister(departure.sock)

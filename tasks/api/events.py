@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.utils import timezone
 
 from tasks.api import waiting
-from tasks.api.answers import json_bytes, tag_of
+from tasks.api.answers import json_bytes, no_content, tag_of
 from tasks.api.resource import resource
-from tasks.errors import TaskNotFound
+from tasks.errors import TaskServiceError
 from tasks.models import Task
 from tasks.states import FINISHED
 
@@ -22,9 +23,14 @@ PING = b": ping\n\n"
 
 
 def event_stream(request: HttpRequest, find: Callable[[], Task]) -> HttpResponseBase:
-    """Where this thread may not wait the stream ends after what is known now. Raises TaskNotFound."""
+    """Where this thread may not wait the stream ends after what is known now. Raises what ``find`` does.
+
+    204 where nothing new can come: it is how the standard tells a client not to come again.
+    """
     first = find()
     known = request.headers.get("Last-Event-ID", "")
+    if first.status in FINISHED and _id_of(first) == known:
+        return no_content()
     return StreamingHttpResponse(
         _events(first, find, known), content_type="text/event-stream", headers={"Cache-Control": "no-store"}
     )
@@ -34,9 +40,9 @@ def _events(task: Task, find: Callable[[], Task], known: str) -> Iterator[bytes]
     yield b"retry: %d\n\n" % AGAIN_MILLISECONDS
     until = time.monotonic() + LONGEST_SECONDS
     while True:
-        data = json_bytes(resource(task, now=timezone.now())).rstrip()
-        if (now_known := tag_of(repr(waiting.state_of(task)).encode())) != known:
-            known = now_known
+        if (new := _id_of(task)) != known:
+            known = new
+            data = json_bytes(resource(task, now=timezone.now())).rstrip()
             yield b"event: status\nid: %s\ndata: %s\n\n" % (known.encode(), data)
         if task.status in FINISHED or not waiting.may_wait() or time.monotonic() > until:
             return
@@ -44,5 +50,9 @@ def _events(task: Task, find: Callable[[], Task], known: str) -> Iterator[bytes]
             yield PING
         try:
             task = find()
-        except TaskNotFound:  # deleted meanwhile
-            return
+        except (TaskServiceError, DatabaseError, InterfaceError):
+            return  # deleted, not for this client any more, or an outage: when it comes again it hears which
+
+
+def _id_of(task: Task) -> str:
+    return tag_of(repr(waiting.state_of(task)).encode())

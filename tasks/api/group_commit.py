@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from django.db import connections
 
@@ -14,7 +15,11 @@ from tasks.contract import Once
 from tasks.errors import Unavailable
 from tasks.models.task import database
 
-Commit = Callable[[Sequence[Asked]], Sequence[Answered | Exception]]
+TASKS_AT_ONCE = 2_000  # of a group; more would hold up everybody who writes
+
+
+class Commit(Protocol):
+    def __call__(self, asked: Sequence[Asked], *, hurried: bool = ...) -> Sequence[Answered | Exception]: ...
 
 
 @dataclass(slots=True)
@@ -67,15 +72,15 @@ class GroupCommit:
     def _lead(self) -> None:
         """Commit all that has gathered, one's own wish among it, and hand over to who came meanwhile."""
         with self._lock:
-            group, self._gathered = _one_of_each_key(self._gathered)
+            group, self._gathered = _next_group(self._gathered)
         try:
             self._commit(group)
         finally:
             self._hand_over(group)
 
-    def _commit(self, group: Sequence[Wish]) -> None:
+    def _commit(self, group: Sequence[Wish], *, hurried: bool = False) -> None:
         try:
-            answers = self._transaction([wish.asked for wish in group])
+            answers = self._transaction([wish.asked for wish in group], hurried=hurried)
         except Exception as error:
             if is_outage(error):
                 _refuse(group, error)
@@ -83,7 +88,8 @@ class GroupCommit:
                 group[0].error = error
             else:  # nothing was written: find out whose affair it is
                 for wish in group:
-                    self._commit([wish])
+                    self._commit([wish], hurried=True)
+                    wish.told.set()
         else:
             for wish, answer in zip(group, answers, strict=True):
                 if isinstance(answer, Answered):
@@ -105,16 +111,21 @@ class GroupCommit:
             wish.told.set()
 
 
-def _one_of_each_key(wishes: Sequence[Wish]) -> tuple[list[Wish], list[Wish]]:
-    """Those of the next group, the first among them; and the others, sent again while the first ones wait."""
-    seen: set[Once] = set()
+def _next_group(wishes: Sequence[Wish]) -> tuple[list[Wish], list[Wish]]:
+    """The next group, with the first of them, and the others: sent again meanwhile, or too many."""
+    keys: set[Once] = set()
     now: list[Wish] = []
     later: list[Wish] = []
+    room = TASKS_AT_ONCE
     for wish in wishes:
         once = wish.asked.once
-        (later if once in seen else now).append(wish)
+        if now and (once in keys or len(wish.asked.specs) > room):
+            later.append(wish)
+            continue
+        now.append(wish)
+        room -= len(wish.asked.specs)
         if once is not None:
-            seen.add(once)
+            keys.add(once)
     return now, later
 
 

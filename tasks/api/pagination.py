@@ -140,14 +140,15 @@ def page_answer(items: list[Any], page: Page[Any], wanted: Listing, **members: A
 def counted(matches: QuerySet[Any], wanted: Listing, *, among: QuerySet[Any]) -> dict[str, Any]:
     """The member ``count``, if it is wanted: how many match, or at least how many.
 
-    An estimate looks at the newest ``WALK`` rows, and no further than ``ESTIMATED``.
+    An estimate looks at the newest ``WALK`` rows, and no further than ``ESTIMATED``; an exact count
+    at the newest ``EXACT``.
     """
     if wanted.count == "none":
         return {}
-    most = EXACT if wanted.count == "exact" else ESTIMATED
-    seen_all = True
-    if wanted.count == "estimate" and (edge := _edge(_ahead(among, None), WALK)) is not None:
-        matches, seen_all = matches.filter(pk__gte=edge), False
+    most, rows = (EXACT, EXACT) if wanted.count == "exact" else (ESTIMATED, WALK)
+    edge = _edge(_ahead(among, None), rows)
+    if edge is not None:
+        matches = matches.filter(pk__gte=edge)
     found = matches.order_by().values("pk")[: most + 1].count()
-    exact = found <= most and seen_all
+    exact = found <= most and edge is None
     return {"count": {"value": min(found, most), "relation": "eq" if exact else "gte"}}

@@ -21,6 +21,7 @@ from tasks.errors import (
     InvalidFields,
     InvalidJson,
     KeyInFlight,
+    QueueFull,
     TaskServiceError,
     Unauthenticated,
     Unavailable,
@@ -48,6 +49,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "too-large":          (413, "Too large"),
     "unknown-handler":    (422, "Unknown handler"),
     "idempotency-mismatch": (422, "This key was used with another body"),
+    "rate-limited":       (429, "Too many requests"),
     "internal-error":     (500, "Internal error"),
     "unavailable":        (503, "Unavailable"),
 }
@@ -92,7 +94,7 @@ def _headers_of(code: str) -> Mapping[str, str]:
 
 def retry_after(code: str) -> Mapping[str, str]:
     """The header of a problem that may be over when the same is asked again."""
-    again = code in (Unavailable.code, KeyInFlight.code)
+    again = code in (Unavailable.code, KeyInFlight.code, QueueFull.code)
     return {"Retry-After": str(RETRY_AFTER_SECONDS)} if again else {}
 
 

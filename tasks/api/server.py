@@ -18,7 +18,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from tasks.api import patience
-from tasks.api.arrival import MAX_HEAD_BYTES, Arrival, Refused
+from tasks.api.arrival import Arrival, Refused
 from tasks.api.departures import READ_BYTES, Departures
 from tasks.logs import event
 
@@ -29,6 +29,7 @@ SEND_SECONDS = 5.0  # that a thread waits for a client to take what the kernel h
 MOMENT_SECONDS = 1.0  # that each connection gets, also where all are taken
 SPARED_FILES = 50  # that are no connections: the database, the gate, a module
 MAX_HELD_BYTES = 64 * 2**20  # of all requests that arrive or wait for a thread
+SMALL_BYTES = 320 * 1024  # of a request: the head and a body that is no batch
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 LATE = (408, "The request did not arrive whole in time; send it again.")
 CROWDED = (503, "Too many requests arrive at once; try again.")
@@ -85,8 +86,8 @@ class ApiWorker(ThreadWorker):
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
             event(logger, logging.WARNING, "api.no-more-files", connections=self.nr_conns)
+            # room is made a moment later: here, in the midst of a round, its other events are still to come
             self.worker_connections = max(1, self.nr_conns - SPARED_FILES)
-            self._make_room()
 
     def enqueue_req(self, conn: TConn) -> None:
         """A request begins on this connection, or will."""
@@ -143,9 +144,12 @@ class ApiWorker(ThreadWorker):
                 conn.sock.send(GO_ON)
 
     def _hold(self, conn: TConn, size: int) -> None:
-        if size and self._held_bytes + size > MAX_HELD_BYTES:
+        held = self._held.get(conn, 0) + size
+        # large ones share the half of it, lest a few of them keep everybody else out
+        most = MAX_HELD_BYTES if held <= SMALL_BYTES else MAX_HELD_BYTES // 2
+        if size and self._held_bytes + size > most:
             raise Refused(*CROWDED)
-        self._held[conn] = self._held.get(conn, 0) + size
+        self._held[conn] = held
         self._held_bytes += size
 
     def _hand_over(self, conn: TConn) -> None:
@@ -154,19 +158,15 @@ class ApiWorker(ThreadWorker):
             self._hang_up(conn)
             return
         _parser(conn).unreader.unread(bytes(arrival.data))
-        if (
-            self.alive
-            and len(self._waiters) < patience.WAITERS
-            and patience.wants_to_wait(bytes(arrival.data[:MAX_HEAD_BYTES]))
-        ):
+        if self._may_wait(arrival):
             self._waiters.add(conn)
             self._submit(self._patient, conn)
         else:
             self._submit(self.tpool, conn)
 
-    def _may_wait(self, request: bytes) -> bool:
+    def _may_wait(self, arrival: Arrival) -> bool:
         there_is_room = self.alive and len(self._waiters) < patience.WAITERS
-        return there_is_room and patience.wants_to_wait(request)
+        return there_is_room and patience.wants_to_wait(arrival.head)
 
     def _submit(self, threads: ThreadPoolExecutor, conn: TConn) -> None:
         future = threads.submit(self.handle, conn)

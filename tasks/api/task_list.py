@@ -18,7 +18,7 @@ LIVE_IDS = 1_000  # up to so many pending or processing tasks are listed by thei
 
 def find_page(seen: TaskQuerySet, wanted: Listing, grant: Grant) -> tuple[Page[Task], dict[str, Any]]:
     """The page, of the tasks that a request may see; and how many there are, if that is wanted."""
-    matches = narrowed(seen, wanted.filters)
+    matches = narrowed_by_key(narrowed(seen, wanted.filters), wanted.filters)
     listed = Task.objects.using(database()).visible_to(grant.for_all_queues())  # by an index
     listed = narrowed_by_key(listed, wanted.filters)
     count = counted(matches, wanted, among=listed)

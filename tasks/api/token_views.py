@@ -15,18 +15,16 @@ from tasks.api.answers import json_answer, no_content
 from tasks.api.bodies import parse_object, read_bytes
 from tasks.api.listing import listing_from
 from tasks.api.pagination import page_answer, page_of
+from tasks.api.reading import uuid_of
 from tasks.api.resource import time_text
-from tasks.api.views import ApiView, uuid_of
+from tasks.api.views import ApiView
 from tasks.errors import InvalidFields, NameTaken, TokenNotFound
-from tasks.grants import Scope
+from tasks.grants import NOT_BOTH, USUAL, Scope, fit
 from tasks.limits import OWNER_CHARS, QUEUES
 from tasks.models import Token
 from tasks.models.task import database
 
 ADMINS = dict.fromkeys(("GET", "HEAD", "POST", "DELETE"), Scope.ADMIN)
-
-
-USUAL = (Scope.CREATE, Scope.READ, Scope.MANAGE)
 
 
 class TokenCollection(ApiView):
@@ -91,6 +89,8 @@ def token_from_json(value: dict[str, Any], *, now: datetime) -> dict[str, Any]:
     expires_at = given.get("expires_at")
     if expires_at is not None and expires_at <= now:
         errors.append(members.error_at("expires_at", "range", "must be in the future", ""))
+    if not fit(given.get("scopes", USUAL), given.get("queues")):
+        errors.append(members.error_at("queues", "conflict", f"must be null: {NOT_BOTH}", ""))
     if errors:
         raise InvalidFields(errors[: members.ERRORS_SHOWN])
     return {"scopes": USUAL, **given}

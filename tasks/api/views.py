@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone
-from django.utils.cache import get_conditional_response
-from django.utils.http import quote_etag
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from tasks import clock, lifecycle
-from tasks.api import waiting
-from tasks.api.answers import answer, json_answer, json_bytes, no_content, tag_of
+from tasks.api.answers import answer, json_bytes, no_content
 from tasks.api.authentication import authenticate, grant_of
+from tasks.api.backpressure import Levels
 from tasks.api.bodies import MAX_BATCH_BYTES, expect_nothing, parse_object, read_bytes
 from tasks.api.creation import Answered, Asked
 from tasks.api.events import event_stream
@@ -28,19 +26,21 @@ from tasks.api.idempotency import REPLAYED, once_of
 from tasks.api.listing import listing_from
 from tasks.api.origins import comes_from_another_site
 from tasks.api.pagination import page_answer, page_of
-from tasks.api.prefer import UNTIL, until_of, wait_seconds
-from tasks.api.resource import Described, attempt_resource, latest_attempt, resource
+from tasks.api.prefer import Wish
+from tasks.api.reading import find_task, read_task, task_answer, tasks_of, waited_for
+from tasks.api.resource import attempt_resource, latest_attempt, resource
 from tasks.api.task_filters import TASK_FILTERS
 from tasks.api.task_list import find_page
 from tasks.contract import Enqueued
-from tasks.errors import ConflictingState, FieldError, Forbidden, ForeignOrigin, InvalidFields, TaskNotFound
+from tasks.errors import ConflictingState, FieldError, Forbidden, ForeignOrigin, InvalidFields
 from tasks.grants import Scope
-from tasks.models import Attempt, Task, TaskQuerySet
+from tasks.models import Attempt, Task
 from tasks.models.task import database
 from tasks.specs import changes_from_json, spec_from_json, specs_from_json
 from tasks.states import Status
 
 intake = GroupCommit()
+levels = Levels()
 
 
 # what a token needs for a method
@@ -85,12 +85,13 @@ class TaskCollection(ApiView):
         return page_answer([resource(task, now=now) for task in page.items], page, wanted, **count)
 
     def post(self, request: Request) -> HttpResponse:
-        body, owner = read_bytes(request), grant_of(request).owner
+        body, owner, wish = read_bytes(request), grant_of(request).owner, Wish.of(request)
         spec = spec_from_json(parse_object(body), owner=owner, now=partial(clock.now, database()))
         expect_queues(request, {spec.queue})
+        levels.expect_room([spec])
         once = once_of(request, body, owner=owner)
         answered = intake.create(Asked(specs=[spec], once=once, answer=_one_made))
-        return waited_for(request, answered) or creation_answer(answered)
+        return waited_for(request, answered, wish) or creation_answer(answered)
 
 
 class TaskBatch(ApiView):
@@ -101,6 +102,7 @@ class TaskBatch(ApiView):
         body, owner = read_bytes(request, limit_bytes=MAX_BATCH_BYTES), grant_of(request).owner
         specs = specs_from_json(parse_object(body), owner=owner, now=partial(clock.now, database()))
         expect_queues(request, {spec.queue for spec in specs})
+        levels.expect_room(specs)
         once = once_of(request, body, owner=owner)
         return creation_answer(intake.create(Asked(specs=specs, once=once, answer=_many_made)))
 
@@ -179,7 +181,11 @@ class TaskRetry(ApiView):
 
 class TaskEvents(ApiView):
     def get(self, request: Request, task_id: str) -> HttpResponseBase:
-        return event_stream(request, partial(find_task, request, task_id))
+        def find() -> Task:
+            authenticate(request, Scope.READ)  # each time: the token may have been withdrawn meanwhile
+            return find_task(request, task_id)
+
+        return event_stream(request, find)
 
 
 class TaskAttempts(ApiView):
@@ -190,46 +196,6 @@ class TaskAttempts(ApiView):
         page = page_of(Attempt.objects.using(database()).filter(task=task), wanted)
         latest = [] if wanted.place else latest_attempt(task)
         return page_answer([*latest, *map(attempt_resource, page.items)], page, wanted)
-
-
-def read_task(request: HttpRequest, task_id: str) -> HttpResponse:
-    """As soon as it is as the request would like it, if it would wait for that; 304 if it is known."""
-    until, seconds = until_of(request), wait_seconds(request)
-    find = partial(find_task, request, task_id)
-    if not seconds:
-        return tagged(request, task_answer(find()))
-    if until == "change":
-        first = waiting.state_of(find())
-        condition: Callable[[Task], bool] = lambda task: waiting.state_of(task) != first  # noqa: E731
-    else:
-        condition = UNTIL[until]
-    task, waited = waiting.wait_until(condition, find, seconds=seconds)
-    return tagged(request, task_answer(task, headers=_applied(seconds) if waited else None))
-
-
-def waited_for(request: HttpRequest, answered: Answered) -> HttpResponse | None:
-    """The answer with the task as it is after the wait that the request would like; None if it would not."""
-    seconds = wait_seconds(request)
-    if not seconds or answered.replayed or not waiting.may_wait():
-        return None
-    task_id = answered.location.rpartition("/")[2]
-    find = partial(find_task, request, task_id)
-    try:
-        task, _ = waiting.wait_until(UNTIL[until_of(request)], find, seconds=seconds)
-    except TaskNotFound:  # deleted meanwhile: it was made, all the same
-        return None
-    return task_answer(task, status=201, headers={"Location": answered.location, **_applied(seconds)})
-
-
-def _applied(seconds: int) -> dict[str, str]:
-    return {"Preference-Applied": f"wait={seconds}"}
-
-
-def tagged(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """With an ETag; 304 for who has it."""
-    tag = quote_etag(tag_of(response.content))
-    response.headers["ETag"] = tag
-    return cast("HttpResponse", get_conditional_response(request, etag=tag, response=response))
 
 
 def only_pending(
@@ -247,28 +213,3 @@ def expect_queues(request: HttpRequest, queues: Collection[str]) -> None:
     if not grant_of(request).serves(queues):
         queues = ", ".join(grant_of(request).queues or ())
         raise Forbidden(f"This token is for these queues alone: {queues}.")
-
-
-def tasks_of(request: HttpRequest) -> TaskQuerySet:
-    """Every read begins here."""
-    return Task.objects.using(database()).visible_to(grant_of(request))
-
-
-def find_task(request: HttpRequest, task_id: str) -> Task:
-    """Raises TaskNotFound, also for what is no id at all."""
-    try:
-        return tasks_of(request).get(pk=uuid_of(task_id))
-    except (Task.DoesNotExist, ValueError):
-        raise TaskNotFound from None
-
-
-def uuid_of(text: str) -> UUID:
-    """The one way in which we write an id, in either case; ValueError for the others that Python knows."""
-    found = UUID(text)
-    if str(found) != text.lower():
-        raise ValueError("not the canonical form")
-    return found
-
-
-def task_answer(task: Described, *, status: int = 200, headers: dict[str, str] | None = None) -> HttpResponse:
-    return json_answer(resource(task, now=timezone.now()), status=status, headers=headers)

@@ -11,7 +11,7 @@ from itertools import batched
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, InterfaceError, connections
 
 from tasks.api.patience import is_waiter
 from tasks.limits import ROWS_AT_ONCE
@@ -76,14 +76,14 @@ class WaitingRoom:
     def waiting(self, task_id: UUID, state: State) -> Iterator[Waiter]:
         """``woken`` is set once the task is in another state than this."""
         waiter = Waiter(task_id, state)
-        with self._lock:
-            self._waiters.add(waiter)
-            starts, self._looks = not self._looks, True
-            if self.closed:
-                waiter.woken.set()
-        if starts:
-            threading.Thread(target=self._look, name="watcher", daemon=True).start()
         try:
+            with self._lock:
+                self._waiters.add(waiter)
+                if self.closed:
+                    waiter.woken.set()
+                elif not self._looks:
+                    threading.Thread(target=self._look, name="watcher", daemon=True).start()
+                    self._looks = True
             yield waiter
         finally:
             with self._lock:
@@ -94,6 +94,10 @@ class WaitingRoom:
             while waiters := self._still_waiting():
                 self._wake(waiters)
                 time.sleep(LOOK_SECONDS)
+        except BaseException:
+            with self._lock:
+                self._looks = False  # the next one to wait starts another
+            raise
         finally:
             connections.close_all()
 
@@ -108,7 +112,7 @@ class WaitingRoom:
             for ids in batched({waiter.task_id for waiter in waiters}, ROWS_AT_ONCE):
                 rows = Task.objects.using(database()).filter(pk__in=ids).values_list("pk", *SEEN)
                 states |= {pk: tuple(seen) for pk, *seen in rows}
-        except DatabaseError:  # who waits finds out by himself, at the end of his time
+        except (DatabaseError, InterfaceError):  # who waits finds out by himself, at the end of his time
             connections.close_all()
             return
         for waiter in waiters:

@@ -10,28 +10,50 @@ from uuid import UUID
 from django.db import transaction
 
 from tasks import bell, clock
+from tasks.errors import FieldError, InvalidFields
+from tasks.lifecycle.again import again
+from tasks.lifecycle.intake import expect_small
 from tasks.models import Task
 from tasks.models.task import database
 from tasks.states import Status, WaitingFor
+from tasks.storable import to_json
 
 
+@again
 def change(task_id: UUID, changes: Mapping[str, Any]) -> Status | None:
     """Change some of ``CHANGEABLE`` of a pending task. Returns its status; None: there is no such task.
 
     If that is another than pending, nothing was changed. A ``run_at`` that is not in the future, or
-    None, makes it ready.
+    None, makes it ready. Raises InvalidFields or TooLarge.
     """
     alias = database()
     with transaction.atomic(using=alias):
         task = Task.objects.using(alias).select_for_update().filter(pk=task_id).first()
         if task is None or task.status != Status.PENDING:
             return None if task is None else Status(task.status)
+        _expect_possible(task, changes)
         columns = {**changes}
         if "run_at" in changes:
             columns |= _waiting(task, changes["run_at"], clock.now(alias))
         Task.objects.using(alias).filter(pk=task_id).update(**columns)
         bell.ring_on_commit(alias)
     return Status.PENDING
+
+
+def _expect_possible(task: Task, changes: Mapping[str, Any]) -> None:
+    """What the change makes of the whole task."""
+    if "payload" in changes:
+        expect_small(to_json(task.args), to_json(changes["payload"]))
+    used = task.attempt - task.attempts_before
+    if changes.get("max_attempts", task.max_attempts) <= used:
+        raise _impossible("max_attempts", f"must be more than the {used} that were made")
+    run_at, expires_at = (changes.get(name, getattr(task, name)) for name in ("run_at", "expires_at"))
+    if {"run_at", "expires_at"} & set(changes) and run_at and expires_at and expires_at <= run_at:
+        raise _impossible("expires_at", "must be later than run_at")
+
+
+def _impossible(name: str, text: str) -> InvalidFields:
+    return InvalidFields([FieldError(code="conflict", detail=f"{name} {text}", pointer=f"/{name}")])
 
 
 def run_now(task_id: UUID) -> Status | None:
@@ -48,6 +70,7 @@ def _waiting(task: Task, run_at: datetime | None, now: datetime) -> dict[str, An
     return {"ready_at": task.ready_at or now, "waiting_for": None}
 
 
+@again
 def delete(ids: Sequence[UUID]) -> dict[UUID, Status]:
     """Delete tasks and their attempts, but for what is running, which is returned; unknown ones are none."""
     alias = database()

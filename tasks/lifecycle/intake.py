@@ -66,10 +66,15 @@ def _enqueued(spec: TaskSpec, now: datetime) -> Enqueued:
 def _texts(spec: TaskSpec) -> dict[str, Any]:
     """The columns that hold JSON."""
     args, payload, tags = to_json(list(spec.args)), to_json(spec.payload), to_json(list(spec.tags))
+    expect_small(args, payload)
+    return {"args": args, "payload": payload, "tags": tags}
+
+
+def expect_small(args: str, payload: str) -> None:
+    """JSON texts. Raises TooLarge."""
     limit = config().max_payload_bytes
     if len(args.encode()) + len(payload.encode()) > limit:
         raise TooLarge("payload", limit_bytes=limit)
-    return {"args": args, "payload": payload, "tags": tags}
 
 
 def _row(task: Enqueued, texts: dict[str, Any], book: Book) -> tuple[Any, ...]:

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.test import override_settings
 from django.utils import timezone
 
 from tasks import lifecycle
@@ -178,3 +180,28 @@ def test_an_unknown_task_is_not_found(api: Api, method: str, path: str) -> None:
     body = b'{"priority": 1}' if method == "PATCH" else b""
 
     api.ask(method, f"/tasks/01a20bcf-958e-766c-8076-373a84ef31ff{path}", body).problem(404, "not-found")
+
+
+def test_no_more_is_stored_by_a_change_than_by_a_request_that_makes_a_task(api: Api) -> None:
+    made = api.create(handler="demo.echo")
+    with override_settings(TASKSERVICE={**settings.TASKSERVICE, "max_payload_bytes": 1024}):
+        patch(api, made["id"], payload={"text": "é" * 600}).problem(413, "too-large")
+        assert patch(api, made["id"], payload={"text": "e" * 600}).status == 200
+
+
+def test_attempts_that_were_made_cannot_be_taken_back(api: Api, leased_task: LeasedTask) -> None:
+    lease = leased_task(max_attempts=3)
+    lifecycle.settle([(lease, Failed(ErrorReport("x.E", "no")))], now=timezone.now())
+
+    [error] = patch(api, lease.task_id, max_attempts=1).problem(400, "invalid-field")["errors"]
+
+    assert (error["pointer"], "1 that were made" in error["detail"]) == ("/max_attempts", True)
+    assert patch(api, lease.task_id, max_attempts=2).status == 200
+
+
+def test_a_time_alone_must_go_with_what_the_task_has(api: Api) -> None:
+    made = api.create(handler="demo.echo", expires_at="2998-01-01T00:00:00Z")
+
+    [error] = patch(api, made["id"], run_at=LATER).problem(400, "invalid-field")["errors"]
+
+    assert error["pointer"] == "/expires_at"

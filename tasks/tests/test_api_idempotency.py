@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connections
 from django.utils import timezone
@@ -159,3 +160,27 @@ def test_one_that_is_not_decided_is_waited_for_and_then_in_flight(monkeypatch: p
 
     assert int(answer.headers["Retry-After"]) >= 1
     assert post(api, "k1").status == 201
+
+
+@pytest.mark.postgres
+def test_a_key_in_flight_is_told_as_such_and_harms_nobody_else(
+    tmp_path_factory: pytest.TempPathFactory, own_databases: OwnDatabases
+) -> None:
+    """Through gunicorn, where statements have a limit of their own."""
+    folder = tmp_path_factory.mktemp("in-flight")
+    where = own_databases.make(folder)
+    body = json.dumps(BODY).encode()
+    with api_server(folder, where) as server, ThreadPoolExecutor(8) as clients:
+        with psycopg.connect(where["DATABASE_URL"]) as holder:
+            holder.execute(
+                "INSERT INTO idempotency (owner, path, key, fingerprint, location, created_at)"
+                " VALUES ('', '/tasks', 'k1', '', '', now())"
+            )
+            held = clients.submit(lambda: server.ask("POST", "/tasks", body, **{"Idempotency-Key": "k1"}))
+            others = [clients.submit(server.ask, "POST", "/tasks", body) for _ in range(4)]
+
+            assert held.result(30)[0] == 409
+            assert {other.result(30)[0] for other in others} == {201}
+            holder.rollback()
+
+        assert server.ask("POST", "/tasks", body, **{"Idempotency-Key": "k1"})[0] == 201

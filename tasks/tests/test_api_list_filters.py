@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
+from tasks import stats
 from tasks.api import pagination
-from tasks.states import Status
+from tasks.models import Task
+from tasks.models.task import database
+from tasks.states import Status, WaitingFor
 from tasks.tests.api_client import Api, api, ids, joined, pages_from
 from tasks.tests.rows import MakeTask
 
@@ -243,3 +250,38 @@ def test_an_estimate_looks_at_the_newest_alone(
 
     assert api.get("/tasks?count=estimate").json()["count"] == {"value": 4, "relation": "gte"}
     assert api.get("/tasks?count=exact").json()["count"] == {"value": 7, "relation": "eq"}
+
+
+@pytest.mark.parametrize(
+    "query", ["created_before=2020-01-01T00:00:00Z", "created_after=2020-01-01T00:00:00Z"]
+)
+@pytest.mark.parametrize("more", ["", "&status=failed", "&handler=demo.echo"])
+def test_what_was_made_when_is_found_by_the_key(api: Api, seven: list[str], query: str, more: str) -> None:
+    """created_at has no index: a page of long ago would walk over all that came since."""
+    with CaptureQueriesContext(connections[database()]) as asked:
+        api.get(f"/tasks?{query}{more}")
+
+    page = asked.captured_queries[-1]["sql"]
+    assert re.search(r'"tasks"\."id" (<|>=) ', page), page
+
+
+def test_a_task_that_moves_while_pending_ones_are_looked_for_is_not_missed(
+    api: Api, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = make_task(waiting_for=WaitingFor.TIME, ready_at=None, run_at=datetime(2999, 1, 1, tzinfo=UTC))
+    parts = stats._indexed(Status.PENDING)
+
+    def promoted_meanwhile(status: Status) -> Iterator[Any]:
+        yield parts[0]
+        Task.objects.filter(pk=waiting.pk).update(waiting_for=None, ready_at=datetime(2026, 1, 1, tzinfo=UTC))
+        yield from parts[1:]
+
+    class Parts(list[Any]):
+        """The promotion happens between the first part and the second."""
+
+        def __iter__(self) -> Iterator[Any]:
+            return promoted_meanwhile(Status.PENDING)
+
+    monkeypatch.setattr(stats, "_indexed", lambda status: Parts(parts))
+
+    assert stats.live_ids(Status.PENDING, limit=10) == [waiting.pk]

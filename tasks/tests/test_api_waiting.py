@@ -134,6 +134,30 @@ def test_a_wish_that_says_nothing_of_waiting_waits_for_nothing(server: Server, p
     assert time.monotonic() - began < SOON
 
 
+@pytest.mark.parametrize("until", ["tomorrow", ""])
+def test_a_wrong_until_is_told_before_a_task_is_made(server: Server, until: str) -> None:
+    title = f"wrong-{until}"
+    body = json.dumps({"handler": "demo.echo", "title": title})
+
+    status, _, _ = ask(server, "POST", f"/tasks?until={until}", body, Prefer="wait=5")
+
+    assert status == 400
+    assert not listed(server, title)
+
+
+@pytest.mark.parametrize("until", ["change", "started"])
+def test_a_task_can_be_made_and_waited_for_until_something_happens(server: Server, until: str) -> None:
+    body = json.dumps({"handler": "demo.echo", "title": until})
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(ask, server, "POST", f"/tasks?until={until}", body, Prefer="wait=30")
+        made = wait_until(lambda: listed(server, until), "it is made")
+        server.ask("POST", f"/tasks/{made}/cancel")
+
+        status, _, answer = asked.result(30)
+
+    assert (status, json.loads(answer)["status"]) == (201, "cancelled")
+
+
 def test_an_unknown_until_is_refused(server: Server) -> None:
     status, _, body = ask(server, "GET", f"/tasks/{create(server)['id']}?until=tomorrow")
 
@@ -266,6 +290,17 @@ def test_who_comes_again_hears_only_what_is_new(server: Server) -> None:
         told = stream.next()
 
     assert json.loads(told["data"])["status"] == "cancelled"
+
+
+def test_who_knows_all_that_can_come_is_told_not_to_come_again(server: Server) -> None:
+    made = create(server)
+    server.ask("POST", f"/tasks/{made['id']}/cancel")
+    with Stream(server, made["id"]) as stream:
+        known = stream.next()["id"]
+
+    status, _, body = ask(server, "GET", f"/tasks/{made['id']}/events", Last_Event_ID=known)
+
+    assert (status, body) == (204, b"")
 
 
 def test_events_of_an_unknown_task_are_not_found(server: Server) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from django.db import OperationalError, connections
 
+from tasks.api import group_commit as module
 from tasks.api.creation import Answered, Asked, create
 from tasks.api.group_commit import GroupCommit
 from tasks.contract import Enqueued, Once, TaskSpec
@@ -39,12 +40,12 @@ class Turnstile:
         self.open = threading.Event()
         self.errors: list[BaseException | None] = []  # of the next calls
 
-    def commit(self, asked: Sequence[Asked]) -> Sequence[Answered | Exception]:
+    def commit(self, asked: Sequence[Asked], *, hurried: bool = False) -> Sequence[Answered | Exception]:
         self.groups.append(len(asked))
         assert self.open.wait(30)
         if self.errors and (error := self.errors.pop(0)):
             raise error
-        return create(asked)
+        return create(asked, hurried=hurried)
 
 
 @pytest.fixture
@@ -173,3 +174,15 @@ def test_the_same_request_sent_twice_at_once_is_made_once(requests: Requests, tu
     assert sorted(answer.replayed for answer in answers) == [False, True, True]
     assert turnstile.groups == [1, 1, 1, 1]
     assert first.result(30).body != answers[0].body
+
+
+def test_a_group_is_no_larger_than_others_can_wait_for(
+    requests: Requests, turnstile: Turnstile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TASKS_AT_ONCE", 3)
+    futures = requests.gather(turnstile, *[NOOP] * 7)
+
+    turnstile.open.set()
+
+    assert len({future.result(30).body for future in futures}) == 8
+    assert turnstile.groups == [1, 3, 3, 1]

@@ -58,6 +58,7 @@ class PostgresLine:
 class RedisLine:
     def __init__(self, client: Redis, channel: str) -> None:
         self._client, self._channel = client, channel
+        self._asked_at = self._heard_at = time.monotonic()
         self._subscription = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Self:
@@ -68,11 +69,24 @@ class RedisLine:
         self._subscription.close()
 
     def heard(self, *, within: float) -> bool:
+        self._ask()
         deadline = time.monotonic() + within
         while (left := deadline - time.monotonic()) > 0:
-            if self._subscription.get_message(timeout=left):
-                return True
+            if message := self._subscription.get_message(timeout=left):
+                self._heard_at = time.monotonic()
+                if message["type"] != "pong":
+                    return True
         return False
+
+    def _ask(self) -> None:
+        """Raises when what was asked before has found no answer."""
+        now = time.monotonic()
+        if now - self._asked_at <= ASK_SECONDS:
+            return
+        if self._heard_at < self._asked_at:
+            raise TimeoutError("Redis does not answer")
+        self._subscription.ping()
+        self._asked_at = now
 
     def ring(self) -> None:
         self._client.publish(self._channel, "")

@@ -10,12 +10,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, IntegrityError
 
 from tasks import clock, tokens
-from tasks.grants import Scope
-from tasks.limits import OWNER_CHARS, is_queue_name
+from tasks.grants import NOT_BOTH, USUAL, Scope, fit
+from tasks.limits import OWNER_CHARS
 from tasks.management.migrating import unusable
+from tasks.management.words import queue_names
 from tasks.models.task import database
-
-USUAL = [Scope.CREATE, Scope.READ, Scope.MANAGE]
 
 
 class Command(BaseCommand):
@@ -32,10 +31,14 @@ class Command(BaseCommand):
             help=f"of {', '.join(Scope)} (default: {','.join(USUAL)})",
         )
         parser.add_argument("--owner", type=_name, help="whose tasks it makes and sees (default: its name)")
-        parser.add_argument("--queues", type=_queues, metavar="A,B", help="these queues alone (default: all)")
+        parser.add_argument(
+            "--queues", type=queue_names, metavar="A,B", help="these queues alone (default: all)"
+        )
         parser.add_argument("--days", type=_days, help="until it expires (default: never)")
 
     def handle(self, *args: Any, name: str, days: timedelta | None, **options: Any) -> None:
+        if not fit(options["scopes"], options["queues"]):
+            raise CommandError(f"--queues cannot be given here: {NOT_BOTH}.")
         chosen = {key: options[key] for key in ("scopes", "queues")}
         try:
             now = clock.now(database())
@@ -61,13 +64,6 @@ def _scopes(text: str) -> list[Scope]:
         return [Scope(name.strip()) for name in text.split(",")]
     except ValueError as error:
         raise ArgumentTypeError(f"{text!r} is not a list of {', '.join(Scope)}") from error
-
-
-def _queues(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(map(is_queue_name, names)):
-        raise ArgumentTypeError(f"{text!r} is not a list of queue names; write for example mail,reports")
-    return names
 
 
 def _days(text: str) -> timedelta:

@@ -14,8 +14,8 @@ from django.db import DatabaseError
 
 from tasks import postgres
 from tasks.conf import config
-from tasks.limits import is_queue_name
 from tasks.management.migrating import unusable
+from tasks.management.words import queue_names
 from tasks.models import Worker
 from tasks.models.task import database
 
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--queues",
-            type=_names,
+            type=queue_names,
             metavar="A,B",
             help="serve only these queues, the first ones first (default: all, taking turns)",
         )
@@ -60,13 +60,6 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 256:
         raise ArgumentTypeError(f"{text!r} is not a number from 1 to 256")
     return int(text)
-
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(map(is_queue_name, names)):
-        raise ArgumentTypeError(f"{text!r} is not a list of queue names; write for example mail,reports")
-    return list(dict.fromkeys(names))
 
 
 def _log_as(name: str) -> None:
