@@ -244,19 +244,27 @@ def test_each_wish_has_a_key_of_its_own(refusing: Refusing) -> None:
 def forgetful(service: Service) -> Iterator[str]:
     """In front of the service; hands the first request on, and hangs up instead of answering."""
     host, _, port = service.url.removeprefix("http://").rpartition(":")
-    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(4) as threads:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(16) as threads:
         forgets = threading.Event()
         forgets.set()
 
+        def pump(source: socket.socket, target: socket.socket, *, answers: bool) -> None:
+            """Until either side ends; the first answer ends both."""
+            with suppress(OSError):
+                while data := source.recv(65536):
+                    if answers and forgets.is_set():
+                        forgets.clear()
+                        break
+                    target.sendall(data)
+            for end in (source, target):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
         def hand_on(near: socket.socket) -> None:
             with closing(near), socket.create_connection((host, int(port))) as far:
-                while data := near.recv(65536):
-                    far.sendall(data)
-                    answer = far.recv(65536)
-                    if forgets.is_set():
-                        forgets.clear()
-                        return
-                    near.sendall(answer)
+                asking = threads.submit(pump, near, far, answers=False)
+                pump(far, near, answers=True)
+                asking.result()
 
         def listen() -> None:
             with suppress(OSError):
