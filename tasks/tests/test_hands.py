@@ -469,10 +469,15 @@ def test_a_renewal_counts_for_all_that_is_in_hand(make_stage: MakeStage) -> None
     stage.heard()
     stage.executors[0].line[0].since -= 3600
 
-    stage.hands.renewed(Extension(held=frozenset({lease.task_id}), cancelled=frozenset(), lost=()))
-    stage.hands.let_lapse(time.monotonic() + 29)
-
+    extension = Extension(held=frozenset({lease.task_id}), cancelled=frozenset(), lost=())
+    asked_at = time.monotonic()
+    stage.hands.renewed(extension, asked_at)
+    stage.hands.let_lapse(asked_at + 29)
     assert stage.heard() == []
+
+    stage.hands.renewed(extension, asked_at - 5)  # the answer took its time
+    stage.hands.let_lapse(asked_at + 26)
+    assert {"interrupt": list(wire.key_of(lease)), "why": "lost"} in stage.heard()
 
 
 def test_where_nobody_else_can_write_either_a_lease_may_wait_for_its_renewal(stage: Stage) -> None:

@@ -152,7 +152,7 @@ class Dispatcher:
         if duty.due <= now:
             duty.put_off(now)
             errand = partial(duty.run, self._leases())
-            self._ledger.submit(errand, partial(self._after_duty, duty))
+            self._ledger.submit(errand, partial(self._after_duty, duty, now))
             return
         if now >= self._look_at:
             self._rouse()
@@ -229,7 +229,7 @@ class Dispatcher:
         self._gathered = [*wish.outcomes, *self._gathered]
         self._failed("turn", error)
 
-    def _after_duty(self, duty: Duty, result: Any, error: Exception | None) -> None:
+    def _after_duty(self, duty: Duty, asked_at: float, result: Any, error: Exception | None) -> None:
         if error is not None:
             duty.due = min(duty.due, time.monotonic() + RETRY_DUTY_SECONDS)
             self._failed(duty.name, error)
@@ -238,7 +238,7 @@ class Dispatcher:
         if result is True:
             duty.go_on_soon(time.monotonic())
         if isinstance(result, Extension):
-            self._hands.renewed(result)
+            self._hands.renewed(result, asked_at)
         if isinstance(result, Settlement) and result.written:
             self._report.settled(result)
             self._rouse()

@@ -218,8 +218,9 @@ class Hands:
         """Somebody wants these to end."""
         self._end_early(set(task_ids), "cancel")
 
-    def renewed(self, extension: Extension) -> None:
-        self._renewed_at = time.monotonic()
+    def renewed(self, extension: Extension, asked_at: float) -> None:
+        """``asked_at``, monotonic: the leases count from no later, however late the answer was heard."""
+        self._renewed_at = asked_at
         self.cancel(extension.cancelled)
         self.lose(extension.lost)
 
