@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 TITLE_CHARS = 1_000
 HANDLER_CHARS = 255
@@ -27,3 +27,8 @@ _QUEUE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 def is_queue_name(text: str) -> bool:
     """Whether a queue can be called so; ``QUEUE_RULE`` says it in words."""
     return _QUEUE.fullmatch(text) is not None
+
+
+def expires_too_soon(run_at: datetime | None, expires_at: datetime | None) -> bool:
+    """Whether a task could never start."""
+    return run_at is not None and expires_at is not None and expires_at <= run_at

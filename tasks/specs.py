@@ -19,6 +19,7 @@ from tasks.limits import (
     MAX_TIMEOUT,
     MIN_TIMEOUT,
     TITLE_CHARS,
+    expires_too_soon,
 )
 from tasks.registry import ServiceTask
 
@@ -79,7 +80,6 @@ def specs_from_json(value: Any, *, owner: str, now: Callable[[], datetime]) -> l
 def changes_from_json(value: Any) -> dict[str, Any]:
     """The columns that ``PATCH`` changes. Raises InvalidFields."""
     given, errors = members.read_members(value, _CHANGES)
-    errors += _expires_too_soon(given)
     if not value:
         errors.append(FieldError(code="required", detail="a member to change is required", pointer=""))
     if errors:
@@ -113,14 +113,9 @@ def _conflicts(value: dict[str, Any], given: dict[str, Any], at: str) -> list[Fi
         errors.append(members.error_at("title", "required", "is required, or else a handler", at))
     if value.get("run_at") is not None and value.get("delay_seconds") is not None:
         errors.append(members.error_at("delay_seconds", "conflict", "and run_at exclude each other", at))
-    return [*errors, *_expires_too_soon(given, at)]
-
-
-def _expires_too_soon(given: dict[str, Any], at: str = "") -> list[FieldError]:
-    run_at, expires_at = given.get("run_at"), given.get("expires_at")
-    if run_at is None or expires_at is None or expires_at > run_at:
-        return []
-    return [members.error_at("expires_at", "conflict", "must be later than run_at", at)]
+    if expires_too_soon(given.get("run_at"), given.get("expires_at")):
+        errors.append(members.error_at("expires_at", "conflict", "must be later than run_at", at))
+    return errors
 
 
 def _handler(given: dict[str, Any], at: str) -> ServiceTask:

@@ -13,6 +13,7 @@ from tasks import bell, clock
 from tasks.errors import FieldError, InvalidFields
 from tasks.lifecycle.again import again
 from tasks.lifecycle.intake import expect_small
+from tasks.limits import expires_too_soon
 from tasks.models import Task
 from tasks.models.task import database
 from tasks.states import Status, WaitingFor
@@ -45,10 +46,10 @@ def _expect_possible(task: Task, changes: Mapping[str, Any]) -> None:
     if "payload" in changes:
         expect_small(to_json(task.args), to_json(changes["payload"]))
     used = task.attempt - task.attempts_before
-    if changes.get("max_attempts", task.max_attempts) <= used:
+    if "max_attempts" in changes and changes["max_attempts"] <= used:
         raise _impossible("max_attempts", f"must be more than the {used} that were made")
     run_at, expires_at = (changes.get(name, getattr(task, name)) for name in ("run_at", "expires_at"))
-    if {"run_at", "expires_at"} & set(changes) and run_at and expires_at and expires_at <= run_at:
+    if {"run_at", "expires_at"} & set(changes) and expires_too_soon(run_at, expires_at):
         raise _impossible("expires_at", "must be later than run_at")
 
 

@@ -205,3 +205,10 @@ def test_a_time_alone_must_go_with_what_the_task_has(api: Api) -> None:
     [error] = patch(api, made["id"], run_at=LATER).problem(400, "invalid-field")["errors"]
 
     assert error["pointer"] == "/expires_at"
+
+
+def test_a_task_whose_attempts_are_used_up_is_changed_in_all_else(api: Api, make_task: MakeTask) -> None:
+    """Such a row should not be; whoever hastens it did not ask for attempts."""
+    task = make_task(attempt=3, max_attempts=3, run_at=LATER, waiting_for=WaitingFor.TIME, ready_at=None)
+
+    assert api.post(f"/tasks/{task.pk}/run-now").status == 200
