@@ -21,6 +21,7 @@ from tasks import lifecycle
 from tasks.contract import TaskSpec
 from tasks.models.task import database
 from tasks.sqlite.base import DatabaseWrapper
+from tasks.tests.disks import small_disk_at
 from tasks.tests.workers import RunWorkers, enqueue, lines, run_workers, runner_of, wait_until
 
 __all__ = ["run_workers"]
@@ -156,13 +157,8 @@ def test_places_where_nothing_can_be_written_are_named(
 
 @pytest.fixture
 def small_disk(tmp_path: Path, transactional_db: None) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a small disk")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with small_disk_at(tmp_path / "disk", size="64m") as disk:
+        yield disk
 
 
 FULL = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from django.db.utils import ConnectionHandler
 
 from tasks import postgres as rules
+from tasks.tests.bells import listens, quiet, rings
 from tasks.tests.postgres import Postgres, postgres
 from tasks.tests.workers import wait_until
 from tasks.worker import listener as module
@@ -36,19 +36,9 @@ def listener(
     reached = ConnectionHandler({"default": dict(dj_database_url.parse(server.url()))})
     monkeypatch.setattr(run, "connections", reached)
     made = Listener(lambda: PostgresLine(lambda: run._listening(own)))
-    wait_until(lambda: rings(made), "it listens, and says so in case somebody rang before")
-    quiet(made)
+    listens(made)
     yield made
     made.close()
-
-
-def rings(listener: Listener, *, within: float = 0.0) -> bool:
-    return bool(select.select([listener], [], [], within)[0])
-
-
-def quiet(listener: Listener) -> None:
-    while rings(listener, within=3 * module.AGAIN_SECONDS):
-        listener.drain()
 
 
 def notify(server: Postgres) -> None:

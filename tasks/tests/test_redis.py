@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from tasks import lifecycle, redis_bell
 from tasks.conf import Config
 from tasks.contract import TaskSpec
 from tasks.models.task import database
+from tasks.tests.bells import listens, quiet, rings
 from tasks.tests.workers import RunWorkers, run_workers, wait_finished, wait_until
 from tasks.worker import listener as module
 from tasks.worker.lines import RedisLine
@@ -58,19 +58,9 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def listener(url: str) -> Iterator[Listener]:
     made = Listener(lambda: RedisLine(redis_bell.client(url), redis_bell.channel(database())))
-    wait_until(lambda: rings(made), "it listens, and says so in case somebody rang before")
-    quiet(made)
+    listens(made)
     yield made
     made.close()
-
-
-def rings(listener: Listener, *, within: float = 0.0) -> bool:
-    return bool(select.select([listener], [], [], within)[0])
-
-
-def quiet(listener: Listener) -> None:
-    while rings(listener, within=3 * module.AGAIN_SECONDS):
-        listener.drain()
 
 
 @pytest.mark.parametrize(

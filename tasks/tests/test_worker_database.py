@@ -17,6 +17,7 @@ import pytest
 from django.db import connection
 
 from tasks.states import Status
+from tasks.tests.disks import small_disk_at
 from tasks.tests.workers import (
     RunningWorker,
     RunWorkers,
@@ -114,14 +115,8 @@ def test_a_worker_that_cannot_hand_back_ends_in_time_and_the_next_one_takes_over
 
 @pytest.fixture
 def small_disk(tmp_path: Path, transactional_db: None) -> Iterator[Path]:
-    """A file system of 4 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a small disk")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with small_disk_at(tmp_path / "disk", size="4m") as disk:
+        yield disk
 
 
 def copy_database(to: Path) -> None:
