@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,13 @@ hypothesis.settings.load_profile("service")
 
 KIND = os.environ["TEST_DATABASE"]
 USES_DATABASE = {"db", "own_databases"}  # fixtures that lead to one
+
+
+def pytest_configure() -> None:
+    """By ``nohup``, or in the background of a script, signals come ignored, and all children inherit that."""
+    for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def pytest_report_header() -> str:
