@@ -19,6 +19,8 @@ from tasks.postgresql import silence as module
 from tasks.postgresql.base import DatabaseWrapper
 from tasks.postgresql.silence import Silence
 from tasks.tests.databases import named
+from tasks.tests.postgres import PORT
+from tasks.tests.proxy import proxy
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -131,7 +133,7 @@ def reached(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[DatabaseWrapp
     url = parse(named("postgres"), engine="tasks.postgresql")
     found = ConnectionHandler({"default": dict(url)})["default"]
     assert isinstance(found, DatabaseWrapper)
-    found.settings_dict |= {rules.DOUBT: 0.3, rules.ANSWER: 1.2}
+    found.settings_dict |= {rules.DOUBT: 0.3, rules.ANSWER: 20.0}
     yield found
     found.close()
 
@@ -157,7 +159,14 @@ def test_a_server_that_is_only_slow_is_waited_for_longer_after_the_first_wait_in
 def test_a_connection_is_tried_for_a_shorter_time(
     reached: DatabaseWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend, "TRY_SECONDS", 0.0)
-    sleep(reached, 0)
+    monkeypatch.setattr(backend, "TRY_SECONDS", 0.2)
+    known = reached.settings_dict
+    with proxy(f"{known['HOST']}/.s.PGSQL.{PORT}") as way:
+        known |= {"HOST": "127.0.0.1", "PORT": way.port, rules.DOUBT: 60.0, rules.ANSWER: 60.0}
+        sleep(reached, 0)
+        way.fall_silent()
+        since = time.monotonic()
 
-    assert not reached.is_usable()
+        assert not reached.is_usable()
+
+        assert time.monotonic() - since < 30
