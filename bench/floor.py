@@ -15,9 +15,11 @@ from django.utils import timezone
 
 from tasks.book import Book
 from tasks.models.task import database
+from tasks.postgres import arrays
 from tasks.sqlite.base import PRAGMAS
 
-Statement = tuple[str, tuple[Any, ...]]
+Params = tuple[Any, ...]
+Statement = tuple[str, Params]
 RESULT = "1"
 
 
@@ -39,7 +41,8 @@ def _on_sqlite(path: str, claim: Statement, complete: Statement) -> tuple[int, f
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for pragma in PRAGMAS:
             connection.execute(pragma)
-        return _drain(connection.execute, "BEGIN IMMEDIATE", _with_marks(claim), _with_marks(complete))
+        statements = _with_marks(claim), _with_marks(complete)
+        return _drain(connection.execute, "BEGIN IMMEDIATE", *statements, _padded)
 
 
 def _with_marks(statement: Statement) -> Statement:
@@ -50,11 +53,15 @@ def _with_marks(statement: Statement) -> Statement:
 def _on_postgres(settings: dict[str, Any], claim: Statement, complete: Statement) -> tuple[int, float]:
     where = {name: settings[name] for name in ("host", "user", "dbname")}
     with psycopg.connect(**where, autocommit=True) as connection:
-        return _drain(connection.execute, "BEGIN", claim, complete)
+        return _drain(connection.execute, "BEGIN", claim, complete, _in_arrays)
 
 
 def _drain(
-    execute: Callable[..., Any], begin: str, claim: Statement, complete: Statement
+    execute: Callable[..., Any],
+    begin: str,
+    claim: Statement,
+    complete: Statement,
+    given: Callable[[Params, list[Any]], list[Any]],
 ) -> tuple[int, float]:
     began = time.perf_counter()
     done = 0
@@ -62,17 +69,21 @@ def _drain(
     while True:
         execute(begin)
         if held:
-            done += len(execute(complete[0], _filled(complete[1], held)).fetchall())
+            done += len(execute(complete[0], given(complete[1], held)).fetchall())
         held = execute(*claim).fetchall()
         execute("COMMIT")
         if not held:
             return done, time.perf_counter() - began
 
 
-def _filled(params: tuple[Any, ...], rows: list[Any]) -> list[Any]:
+def _padded(params: Params, rows: list[Any]) -> list[Any]:
     """The parameters of a completion for these rows: it ends with the time, and is padded with nulls."""
     given = [value for id_, fence, *_ in rows for value in (id_, fence, RESULT)]
     return [*given, *[None] * (len(params) - 1 - len(given)), params[-1]]
+
+
+def _in_arrays(params: Params, rows: list[Any]) -> list[Any]:
+    return [*arrays([(id_, fence, RESULT) for id_, fence, *_ in rows]), params[-1]]
 
 
 def _recorded(size: int) -> tuple[Statement, Statement]:

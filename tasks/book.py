@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import batched
-from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
 from django.db import connections
+from django.utils import timezone
 
 from tasks import statements
 from tasks.contract import LeaseKey
+from tasks.postgres import arrays
 from tasks.statements import INT, JSON, SETTLED, UUID_
 
 Row = tuple[Any, ...]
@@ -43,19 +44,26 @@ class Book:
     def insert(self, rows: Sequence[Row]) -> None:
         """``rows`` in the order of ``INSERTED``."""
         with self._connection.cursor() as cursor:
-            cursor.executemany(statements.insert(self._postgres), rows)
+            if self._postgres:
+                cursor.execute(statements.insert(True, len(rows)), _given(rows))
+            else:
+                cursor.executemany(statements.insert(False, 1), rows)
 
     def ready_queues(self) -> list[str]:
         """The queues that have ready tasks and are not paused, by name: one index step for each."""
         return [queue for [queue] in self._fetch(statements.READY_QUEUES)]
 
-    def paused_queues(self) -> list[str]:
-        return [queue for [queue] in self._fetch("SELECT name FROM queues WHERE paused_at IS NOT NULL")]
-
     def next_due(self) -> datetime | None:
         """The earliest time that a task waits for."""
         rows = self._fetch(statements.NEXT_DUE)
         return self._time_from(rows[0][0]) if rows else None
+
+    def sight(self) -> tuple[datetime, datetime | None, list[str]]:
+        """The time, ``next_due`` and ``ready_queues``."""
+        if self._postgres:
+            [(now, next_due, queues)] = self._fetch(statements.SIGHT)
+            return now, next_due, queues
+        return timezone.now(), self.next_due(), self.ready_queues()
 
     def asked_to_stop(self, worker_id: str) -> list[UUID]:
         return [_key((id_, 0))[0] for [id_] in self._fetch(statements.ASKED_TO_STOP, (worker_id,))]
@@ -151,16 +159,14 @@ class Book:
 
     def _rows_in_batches(self, sql: str, types: Row, rows: Sequence[Row], *params: Any) -> Iterator[Row]:
         for batch in batched(rows, BATCH):
-            size = _padded(len(batch))
-            nobody = (None,) * len(types)
-            filled = (*batch, *(nobody,) * (size - len(batch)))
-            flat = [value for row in filled for value in row]
-            yield from self._fetch(
-                sql.format(values=statements.values(self._postgres, types, size)), (*flat, *params)
-            )
+            filled = batch if self._postgres else _padded(batch)
+            given = _given(batch) if self._postgres else [value for row in filled for value in row]
+            text = sql.format(rows=statements.rows(self._postgres, types, len(filled)))
+            yield from self._fetch(text, (*given, *params))
 
 
-_id = itemgetter(0)
+def _id(row: Row) -> int:
+    return row[0].int  # type: ignore[no-any-return]  # a UUID, which itself takes long to compare
 
 
 def _key(row: Row) -> LeaseKey:
@@ -168,9 +174,15 @@ def _key(row: Row) -> LeaseKey:
     return (id_ if isinstance(id_, UUID) else UUID(id_)), fence
 
 
-def _padded(size: int) -> int:
-    """The next power of two: few different texts, so that the databases' statement caches hold."""
-    return 1 << (size - 1).bit_length()
+def _given(rows: Sequence[Row]) -> Sequence[Any]:
+    """The parameters of ``statements.rows`` on PostgreSQL."""
+    return arrays(rows) if len(rows) > 1 else rows[0]
+
+
+def _padded(batch: Sequence[Row]) -> Sequence[Row]:
+    """Up to the next power of two rows: few different texts, so that SQLite's statement cache holds."""
+    missing = (1 << (len(batch) - 1).bit_length()) - len(batch)
+    return [*batch, *[(None,) * len(batch[0])] * missing]
 
 
 def _claim_order(row: Row) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ expire, park, unpark                 what time and missing workers do to pending
 pause(queues)  resume(queues)        hold a queue back, let it go on
 reserve, keep, forget                requests that are sent again
 present, absent                      which workers live, and what they know
-asked_to_stop, work_waits, ...       what a worker asks before it does anything
+look  asked_to_stop                  what a worker asks before it does anything
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tasks.lifecycle.changing import change, delete, run_now
 from tasks.lifecycle.intake import enqueue
 from tasks.lifecycle.leasing import (
     Extension,
+    Sight,
     asked_to_stop,
     claim,
     extend,
-    next_due_in,
+    look,
     release,
-    work_waits,
 )
 from tasks.lifecycle.once import KEPT_FOR, forget, keep, reserve
 from tasks.lifecycle.queues import pause, resume
@@ -42,6 +42,7 @@ __all__ = [
     "Cancellation",
     "Extension",
     "Settlement",
+    "Sight",
     "absent",
     "asked_to_stop",
     "cancel",
@@ -54,7 +55,7 @@ __all__ = [
     "forget",
     "handlers_of_the_living",
     "keep",
-    "next_due_in",
+    "look",
     "park",
     "pause",
     "present",
@@ -67,5 +68,4 @@ __all__ = [
     "settle",
     "settle_singly",
     "unpark",
-    "work_waits",
 ]

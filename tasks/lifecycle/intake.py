@@ -28,6 +28,8 @@ def enqueue(specs: Sequence[TaskSpec]) -> list[Enqueued]:
     Raises UnknownHandler, TooLarge, or what ``storable.to_json`` raises for values that JSON
     cannot carry; nothing was written then.
     """
+    if not specs:
+        return []
     for spec in specs:
         registry.find(spec.handler)
     texts = [_texts(spec) for spec in specs]  # first: what is refused must not spoil the caller's transaction

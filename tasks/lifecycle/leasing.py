@@ -12,7 +12,6 @@ from uuid import UUID
 
 from django.db import transaction
 
-from tasks import clock
 from tasks.book import Book
 from tasks.contract import Claimant, Lease, Released
 from tasks.lifecycle.again import again
@@ -32,11 +31,41 @@ class Extension:
     lost: tuple[Lease, ...]
 
 
-def claim(claimant: Claimant, *, limit: int, ahead: int = 0, now: datetime) -> list[Lease]:
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What there is to claim, at one moment."""
+
+    now: datetime
+    due_at: datetime | None  # when the next waiting task is due; None: none waits
+    ready: Sequence[str]  # queues that have ready tasks and are not paused
+
+    @property
+    def due_in(self) -> timedelta | None:
+        """Negative when it is overdue."""
+        return None if self.due_at is None else self.due_at - self.now
+
+    @property
+    def overdue(self) -> bool:
+        return self.due_at is not None and self.due_at <= self.now
+
+    def offers(self, claimant: Claimant) -> bool:
+        """Whether a claim would find something to promote or to take."""
+        return self.overdue or bool(_in_turn(claimant, self.ready))
+
+
+def look() -> Sight:
+    """Plain reads, no transaction of its own."""
+    return Sight(*Book(database()).sight())
+
+
+def claim(
+    claimant: Claimant, *, limit: int, ahead: int = 0, now: datetime, sight: Sight | None = None
+) -> list[Lease]:
     """Take up to ``limit`` ready tasks of the claimant's queues, and ``ahead`` more to wait behind others.
 
     Promotes first what is due. A task on its last attempt is never among those ahead: should
-    the worker die before it begins, the attempt would be gone.
+    the worker die before it begins, the attempt would be gone. ``sight``: of a moment ago, if there
+    is one, so that nothing is asked twice.
 
     Order within a queue: priority (high first), then how long ready. The attempt
     counter goes up here, so a worker that dies has used the attempt. An empty list
@@ -46,8 +75,10 @@ def claim(claimant: Claimant, *, limit: int, ahead: int = 0, now: datetime) -> l
     book = Book(alias)
     leases: list[Lease] = []
     with transaction.atomic(using=alias, savepoint=False):
-        book.promote(now, limit=PROMOTED_AT_ONCE)
-        for queue in _claimable(book, claimant):
+        if sight is None or sight.overdue:
+            book.promote(now, limit=PROMOTED_AT_ONCE)
+            sight = look()
+        for queue in _in_turn(claimant, sight.ready):
             if len(leases) < limit:
                 leases += _claim_from(book, queue, claimant, limit=limit - len(leases), now=now)
             if limit <= len(leases) < limit + ahead:
@@ -56,16 +87,14 @@ def claim(claimant: Claimant, *, limit: int, ahead: int = 0, now: datetime) -> l
     return leases
 
 
-def _claimable(book: Book, claimant: Claimant) -> Sequence[str]:
+def _in_turn(claimant: Claimant, ready: Sequence[str]) -> Sequence[str]:
     """The queues to claim from: as they were named, else beginning anywhere, so that none starves."""
     if not claimant.handlers:
         return ()
     if claimant.queues is not None:
-        paused = set(book.paused_queues())
-        return [queue for queue in claimant.queues if queue not in paused]
-    queues = book.ready_queues()
-    start = random.randrange(len(queues)) if queues else 0  # noqa: S311 - fairness, not secrecy
-    return queues[start:] + queues[:start]
+        return [queue for queue in claimant.queues if queue in ready]
+    start = random.randrange(len(ready)) if ready else 0  # noqa: S311 - fairness, not secrecy
+    return [*ready[start:], *ready[:start]]
 
 
 def _claim_from(
@@ -116,22 +145,6 @@ def extend(leases: Collection[Lease], *, by: timedelta, now: datetime) -> Extens
 def asked_to_stop(worker_id: str) -> frozenset[UUID]:
     """The tasks of this worker that somebody wants to end while they run."""
     return frozenset(Book(database()).asked_to_stop(worker_id))
-
-
-def work_waits(claimant: Claimant) -> bool:
-    """Whether a claim would find something to promote or to take: plain reads, no transaction."""
-    ready = Book(database()).ready_queues()
-    if ready and (claimant.queues is None or not set(ready).isdisjoint(claimant.queues)):
-        return True
-    wait = next_due_in()
-    return wait is not None and wait <= timedelta(0)
-
-
-def next_due_in() -> timedelta | None:
-    """How long until the next waiting task is due; negative when it is overdue, None when none waits."""
-    alias = database()
-    run_at = Book(alias).next_due()
-    return None if run_at is None else run_at - clock.now(alias)
 
 
 def release(leases: Iterable[Lease], *, now: datetime) -> int:

@@ -284,32 +284,44 @@ def test_ahead_is_for_those_who_have_something_to_begin_with(make_task: MakeTask
 # --- looking before claiming
 
 
-def test_work_waits_when_a_claim_would_find_some(make_task: MakeTask) -> None:
-    assert not lifecycle.work_waits(claimant())
+def test_a_look_offers_what_a_claim_would_find(make_task: MakeTask) -> None:
+    assert not lifecycle.look().offers(claimant())
     make_task(queue="a")
 
-    assert lifecycle.work_waits(claimant())
-    assert lifecycle.work_waits(claimant("b", "a"))
-    assert not lifecycle.work_waits(claimant("b"))
+    sight = lifecycle.look()
+
+    assert sight.offers(claimant())
+    assert sight.offers(claimant("b", "a"))
+    assert not sight.offers(claimant("b"))
+    assert not sight.offers(claimant("a", handlers=[]))
 
 
-def test_work_waits_when_something_has_become_due(make_task: MakeTask) -> None:
+def test_a_look_offers_what_has_become_due(make_task: MakeTask) -> None:
     wait = {"ready_at": None, "waiting_for": WaitingFor.TIME}
     make_task(run_at=timezone.now() + timedelta(hours=1), **wait)
-    assert not lifecycle.work_waits(claimant())
+    assert not lifecycle.look().offers(claimant())
 
     make_task(run_at=timezone.now() - SECOND, **wait)
 
-    assert lifecycle.work_waits(claimant())
+    assert lifecycle.look().offers(claimant())
+
+
+def test_what_has_become_due_is_claimed_with_an_older_look_too(make_task: MakeTask) -> None:
+    due = make_task(run_at=timezone.now() - SECOND, ready_at=None, waiting_for=WaitingFor.TIME)
+    sight = lifecycle.look()
+
+    [lease] = lifecycle.claim(claimant(), limit=1, now=sight.now, sight=sight)
+
+    assert lease.task_id == due.id
 
 
 def test_the_next_due_task_says_how_long_to_sleep(make_task: MakeTask) -> None:
-    assert lifecycle.next_due_in() is None
+    assert lifecycle.look().due_in is None
     wait = {"ready_at": None, "waiting_for": WaitingFor.TIME}
     make_task(run_at=timezone.now() + timedelta(hours=2), **wait)
     make_task(run_at=timezone.now() + timedelta(hours=1), **wait)
 
-    wait_for = lifecycle.next_due_in()
+    wait_for = lifecycle.look().due_in
 
     assert wait_for is not None
     assert timedelta(minutes=55) < wait_for <= timedelta(hours=1, seconds=1)

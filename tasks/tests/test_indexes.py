@@ -115,6 +115,8 @@ def now_and(**later: float) -> Any:
 
 @pytest.mark.parametrize("ahead", [0, 5])
 def test_claim_from_a_named_queue(make_task: MakeTask, ahead: int) -> None:
+    make_task()
+
     plans = plans_of(lambda: lifecycle.claim(claimant("default"), limit=5, ahead=ahead, now=now_and()))
 
     assert_only(plans, "task_timetable_idx", "task_ready_idx", KEY)
@@ -133,7 +135,9 @@ def test_claim_from_every_queue(make_task: MakeTask, ahead: int) -> None:
 def test_the_order_of_a_claim_is_that_of_its_index(make_task: MakeTask) -> None:
     many = tuple(f"handler.{number}" for number in range(50))
 
-    [_, plan] = plans_of(lambda: lifecycle.claim(claimant("a", handlers=many), limit=5, now=now_and()))
+    make_task(queue="a", handler="handler.7")
+
+    *_, plan = plans_of(lambda: lifecycle.claim(claimant("a", handlers=many), limit=5, now=now_and()))
 
     assert_only([plan], "task_ready_idx", KEY)
 
@@ -146,12 +150,8 @@ def test_ready_queues(db: None) -> None:
     assert_only(plans_of(lambda: Book(database()).ready_queues()), "task_ready_idx")
 
 
-def test_work_waits(db: None) -> None:
-    assert_only(plans_of(lambda: lifecycle.work_waits(claimant())), "task_ready_idx", "task_timetable_idx")
-
-
-def test_next_due(db: None) -> None:
-    assert_only(plans_of(lifecycle.next_due_in), "task_timetable_idx")
+def test_look(db: None) -> None:
+    assert_only(plans_of(lifecycle.look), "task_ready_idx", "task_timetable_idx")
 
 
 def test_asked_to_stop(db: None) -> None:

@@ -209,7 +209,7 @@ def test_a_turn_that_fails_after_its_last_statement_has_written_nothing(
     """Else there would be leases that nobody knows of."""
     done, waiting = leased_task(), make_task()
 
-    with pytest.raises(OperationalError), failing_at("waiting_for"):
+    with pytest.raises(OperationalError), failing_after("WITH picked"):
         ledger.turn(Wish([(done, Succeeded("1"))], idle=2))
 
     waiting.refresh_from_db()
@@ -217,13 +217,14 @@ def test_a_turn_that_fails_after_its_last_statement_has_written_nothing(
 
 
 @contextmanager
-def failing_at(word: str) -> Iterator[None]:
-    """SELECTs of the ORM that contain the word find the database gone."""
+def failing_after(words: str) -> Iterator[None]:
+    """After a statement that begins with the words the database is gone."""
 
     def execute(run: Callable[..., Any], sql: str, *rest: Any) -> Any:
-        if sql.startswith("SELECT") and word in sql:
+        answer = run(sql, *rest)
+        if sql.startswith(words):
             raise OperationalError("gone")
-        return run(sql, *rest)
+        return answer
 
     with connections[database()].execute_wrapper(execute):
         yield

@@ -159,7 +159,8 @@ class Dispatcher:
         idle, ahead = self._room()
         if self._gathered or self._look or (self._want and idle + ahead):
             outcomes, self._gathered = self._gathered, []
-            self._begin_turn(Wish(outcomes, idle, ahead), self._ledger.turn)
+            in_hand = bool(self._arrived) or not self._hands.empty
+            self._begin_turn(Wish(outcomes, idle, ahead, in_hand=in_hand), self._ledger.turn)
 
     def _room(self) -> tuple[int, int]:
         """How many leases to ask for: to begin at once, and to wait behind others."""

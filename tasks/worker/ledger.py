@@ -17,7 +17,7 @@ from django.db import connections, transaction
 
 from tasks import clock, lifecycle
 from tasks.contract import Claimant, Lease, Outcome
-from tasks.lifecycle import Settlement
+from tasks.lifecycle import Settlement, Sight
 from tasks.lifecycle.again import again
 from tasks.models.task import database
 from tasks.sqlite.base import DatabaseWrapper
@@ -41,6 +41,11 @@ class Wish:
     idle: int = 0  # executors that could begin at once
     ahead: int = 0  # leases that could wait behind short ones
     careful: bool = False  # after a turn that the database refused
+    in_hand: bool = True  # something that could be asked to stop
+
+    @property
+    def room(self) -> int:
+        return self.idle + self.ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,19 +162,32 @@ class Ledger:
     @again
     def turn(self, wish: Wish) -> Turned:
         """One commit; none when there is nothing to write. If it fails, the loop still has the outcomes."""
-        cancelled = lifecycle.asked_to_stop(self.claimant.worker_id)
-        room = wish.idle + wish.ahead
-        if not wish.outcomes and not (room and lifecycle.work_waits(self.claimant)):
-            return Turned(cancelled=cancelled, due_in=lifecycle.next_due_in())
+        cancelled = lifecycle.asked_to_stop(self.claimant.worker_id) if wish.in_hand else frozenset()
+        if wish.outcomes:
+            return self._settle_and_claim(wish, cancelled)
+        sight = lifecycle.look()
+        if not (wish.room and sight.offers(self.claimant)):
+            return Turned(cancelled=cancelled, due_in=sight.due_in)
         with transaction.atomic(using=self.alias):
-            now = clock.now(self.alias)
-            settlement = lifecycle.settle(wish.outcomes, now=now)
-            leases = (
-                lifecycle.claim(self.claimant, limit=wish.idle, ahead=wish.ahead, now=now) if room else []
-            )
-            # not after the commit: should this fail then, nobody would know of the leases
-            due_in = lifecycle.next_due_in() if len(leases) < room else None
+            leases, due_in = self._claim(wish, sight)
+        return Turned(NOTHING, leases, cancelled, due_in)
+
+    def _settle_and_claim(self, wish: Wish, cancelled: frozenset[UUID]) -> Turned:
+        with transaction.atomic(using=self.alias):
+            settlement = lifecycle.settle(wish.outcomes, now=clock.now(self.alias))
+            leases, due_in = self._claim(wish, lifecycle.look())
         return Turned(settlement, leases, cancelled, due_in)
+
+    def _claim(self, wish: Wish, sight: Sight) -> tuple[Sequence[Lease], timedelta | None]:
+        """Also how long until the next task is due; not after the commit: should it fail then, nobody
+        would know of the leases.
+        """
+        if not wish.room:
+            return (), sight.due_in
+        leases = lifecycle.claim(self.claimant, limit=wish.idle, ahead=wish.ahead, now=sight.now, sight=sight)
+        if len(leases) >= wish.room:
+            return leases, None
+        return leases, lifecycle.look().due_in if sight.overdue else sight.due_in
 
     @again
     def careful_turn(self, wish: Wish) -> Turned:

@@ -80,7 +80,10 @@ def _require_linux() -> None:
 def _require_tables() -> None:
     if postgres.is_postgres(database()):
         # here already: a pooler may refuse them
-        postgres.limit_waits(database(), pooler=config().pooler, doubt_seconds=DOUBT_SECONDS)
+        pooler = config().pooler
+        postgres.limit_waits(database(), pooler=pooler, doubt_seconds=DOUBT_SECONDS)
+        if not pooler:
+            postgres.keep_plans(database())
     try:
         Worker.objects.exists()
     except DatabaseError as error:

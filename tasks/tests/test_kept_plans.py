@@ -1,0 +1,71 @@
+"""Plans that a worker keeps on PostgreSQL: made for the table as it was, good for what it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.db import connections, transaction
+
+from tasks import lifecycle, postgres
+from tasks.contract import Lease, Outcome, Succeeded, TaskSpec
+from tasks.models.task import database
+from tasks.tests.rows import claimant
+from tasks.worker.ledger import Ledger, Turned, Wish
+
+pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
+
+NOOP = TaskSpec(handler="fault.noop")
+OFTEN = 2 * (postgres.PLANNED_AFTER + 5)  # the server plans each of the first five by itself
+MANY = 5_000
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    """On a connection as a worker's."""
+    connection = connections[database()]
+    before = dict(connection.settings_dict["OPTIONS"])
+    postgres.keep_plans(database())
+    connection.close()
+    yield Ledger(claimant(handlers=["fault.noop"]))
+    connection.settings_dict["OPTIONS"] = before
+    connection.close()
+
+
+def test_a_plan_from_an_empty_table_serves_a_full_one(ledger: Ledger) -> None:
+    with connections[database()].cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE tasks")  # else the planner takes it for larger than it is
+    outcomes: list[tuple[Lease, Outcome]] = []
+    for _ in range(OFTEN):
+        lifecycle.enqueue([NOOP] * 3)
+        outcomes = succeeded(ledger.turn(Wish(outcomes, idle=3)))
+    lifecycle.enqueue([NOOP] * MANY)
+
+    with transaction.atomic(database()):
+        turned = ledger.turn(Wish(outcomes, idle=3))
+        read, kept = rows_read(), kept_plans()
+
+    assert len(turned.settlement.written) == len(turned.leases) == 3
+    assert any("UPDATE tasks SET status = 'completed'" in text for text in kept)
+    assert any("WITH picked" in text for text in kept)
+    assert read < MANY / 10
+
+
+def succeeded(turned: Turned) -> list[tuple[Lease, Outcome]]:
+    return [(lease, Succeeded("1")) for lease in turned.leases]
+
+
+def rows_read() -> int:
+    """Of the table, in this transaction."""
+    with connections[database()].cursor() as cursor:
+        cursor.execute(
+            "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'tasks'"
+        )
+        return int(cursor.fetchone()[0])
+
+
+def kept_plans() -> list[str]:
+    """The statements of this connection that run without being planned."""
+    with connections[database()].cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements WHERE generic_plans > 0")
+        return [text for [text] in cursor.fetchall()]
