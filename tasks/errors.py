@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from math import ceil
 
 
 class TaskServiceError(Exception):
@@ -25,6 +26,16 @@ class TokenNotFound(TaskServiceError):
 
     def __init__(self) -> None:
         super().__init__("token not found")
+
+
+class TooManyLogins(TaskServiceError):
+    code = "rate-limited"
+
+    def __init__(self, wait: timedelta) -> None:
+        self.seconds = ceil(wait.total_seconds())
+        long = self.seconds > 90
+        number, unit = (ceil(self.seconds / 60), "minute") if long else (self.seconds, "second")
+        super().__init__(f"Too many failed logins. Try again in {number} {unit}{'' if number == 1 else 's'}.")
 
 
 class InvalidJson(TaskServiceError):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from tasks.models.attempt import Attempt
 from tasks.models.idempotency import Idempotency
+from tasks.models.login import LoginTries
 from tasks.models.queue import Queue
 from tasks.models.task import Task, TaskQuerySet
 from tasks.models.token import Token
 from tasks.models.worker import Worker
 
-__all__ = ["Attempt", "Idempotency", "Queue", "Task", "TaskQuerySet", "Token", "Worker"]
+__all__ = ["Attempt", "Idempotency", "LoginTries", "Queue", "Task", "TaskQuerySet", "Token", "Worker"]

@@ -22,7 +22,7 @@ ROWS = {
     "migrations",
 }  # fmt: skip
 VERBS = {"lifecycle"}
-EXTRAS = {"stats", "tokens"}
+EXTRAS = {"stats", "tokens", "logins"}
 RUNTIME = {"worker"}
 DOORS = {
     "api", "admin", "templatetags", "backend", "testing", "ops", "management", "serve", "checks", "apps",
