@@ -31,10 +31,15 @@ class Wrong(Exception):
 def read_members(
     value: Mapping[str, Any], checks: Mapping[str, Check], at: str = ""
 ) -> tuple[dict[str, Any], list[FieldError]]:
-    """What is right, by name, and what is wrong. ``at``: the object's JSON pointer in the body."""
+    """What is right, by name, and what is wrong. ``at``: the object's JSON pointer in the body.
+
+    It ends where no more errors are shown: a batch has room for a million of them.
+    """
     given: dict[str, Any] = {}
     errors: list[FieldError] = []
     for name, member in value.items():
+        if len(errors) >= ERRORS_SHOWN:
+            break
         check = checks.get(name)
         try:
             if check is None:

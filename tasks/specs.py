@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cache, partial
+from itertools import islice
 from typing import Any
 
 from tasks import members, registry
@@ -92,7 +93,7 @@ def changes_from_json(value: Any) -> dict[str, Any]:
 def _batch(value: Any) -> list[Any]:
     if not isinstance(value, dict) or "tasks" not in value:
         raise InvalidFields([FieldError(code="required", detail="tasks is required", pointer="/tasks")])
-    others = [name for name in value if name != "tasks"]
+    others = islice((name for name in value if name != "tasks"), members.ERRORS_SHOWN)
     errors = [
         members.error_at(name, "unknown", "is not a known member (known: tasks)", "") for name in others
     ]
