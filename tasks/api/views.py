@@ -64,9 +64,15 @@ class ApiView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method not in SAFE_METHODS and comes_from_another_site(request):
             raise ForeignOrigin
-        if scope := self.scopes.get(str(request.method)):
+        if scope := self._scope_for(str(request.method)):
             authenticate(request, scope)
         super().initial(request, *args, **kwargs)
+
+    def _scope_for(self, method: str) -> Scope | None:
+        """None where nothing is done or shown. A method for which none was chosen is the admins'."""
+        if method == "OPTIONS" or method not in self.allowed_methods:
+            return None
+        return self.scopes.get(method, Scope.ADMIN)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
         return JSONRenderer(), "application/json"
