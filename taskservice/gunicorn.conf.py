@@ -40,6 +40,7 @@ keepalive = 5
 limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190
+forwarder_headers = ""  # no header moves a request to another path, past the rules that a proxy has for paths
 
 control_socket_disable = True
 loglevel = "warning"

@@ -79,7 +79,7 @@ def _port(process: subprocess.Popen[bytes], log: Path) -> int:
 
     def found() -> list[str]:
         assert process.poll() is None, log.read_text()
-        return re.findall(r"api\.started url=http://127\.0\.0\.1:(\d+)", log.read_text())
+        return re.findall(r"api\.started\W.*?http://127\.0\.0\.1:(\d+)", log.read_text())
 
     return int(wait_until(found, "the server listens")[0])
 
