@@ -30,8 +30,7 @@ def database(root: Path) -> dict[str, Any]:
 
 
 def _bad_url(url: str) -> env.BadVariable:
-    """Never shows more than the scheme: there may be a password in it."""
-    return env.BadVariable("DATABASE_URL", f"{url.partition(':')[0]}:...", URL_FORMS)
+    return env.BadVariable("DATABASE_URL", env.shown_of_url(url), URL_FORMS)
 
 
 def _parsed(url: str) -> tuple[str, dict[str, Any]]:

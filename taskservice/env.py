@@ -67,13 +67,24 @@ def origins(name: str) -> list[str]:
 
 
 def redis_url(name: str) -> str:
-    """Never shows more than the scheme: there may be a password in it."""
     given = text(name)
     if given and not given.startswith(("redis://", "rediss://", "unix://")):
-        raise BadVariable(
-            name, f"{given.partition(':')[0]}:...", "redis://HOST:PORT/NUMBER, or rediss://, unix://"
-        )
+        raise BadVariable(name, shown_of_url(given), "redis://HOST:PORT/NUMBER, or rediss://, unix://")
     return given
+
+
+def postgres_url(name: str) -> str:
+    """What the driver would say of a bad one repeats it, password and all."""
+    given = text(name)
+    if given and not given.startswith(("postgres://", "postgresql://")):
+        raise BadVariable(name, shown_of_url(given), "postgres://USER:PASSWORD@HOST:PORT/NAME")
+    return given
+
+
+def shown_of_url(url: str) -> str:
+    """Its scheme: anywhere else there may be a password."""
+    scheme, found, _ = url.partition("://")
+    return f"{scheme}:..." if found else "..."
 
 
 def apps(name: str) -> list[str]:

@@ -33,7 +33,7 @@ TASKSERVICE = {
     "workers": env.integer("TASKSERVICE_WORKERS", 3, least=1, most=256),
     "default_handler": env.text("TASKSERVICE_DEFAULT_HANDLER", "demo.sleep"),
     "pooler": env.boolean("TASKSERVICE_POOLER", default=False),
-    "listen_url": env.text("TASKSERVICE_LISTEN_URL"),
+    "listen_url": env.postgres_url("TASKSERVICE_LISTEN_URL"),
     "authentication": env.choice("TASKSERVICE_AUTH", "local", AUTHENTICATION),
     "redis_url": REDIS_URL,
     "max_ready": env.integer("TASKSERVICE_MAX_READY", 1_000_000, least=0, most=1_000_000_000),
@@ -138,6 +138,13 @@ SECURE_CSP = {
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0  # only sent over https
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [
+    r"^(?!admin(/|$))"
+]  # people alone are led on: a program's token has been sent by then
+# Subdomains and browsers' preloaded lists are decisions about a whole domain, of which this is one host.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+DEFAULT_EXCEPTION_REPORTER_FILTER = "tasks.ops.reports.SecretsHidden"
 
 # --- logs: one event a line, all on stderr, gunicorn's too
 

@@ -66,6 +66,9 @@ BAD = [
     ("TASKSERVICE_API_THREADS", "-1"),
     ("TASKSERVICE_AUTH", "basic"),
     ("REDIS_URL", "http://user:hunter2@host"),
+    ("REDIS_URL", "hunter2@host:6379"),
+    ("DATABASE_URL", "hunter2@host:5432/name"),
+    ("TASKSERVICE_LISTEN_URL", "user:hunter2@host"),
     ("TASKSERVICE_APPS", "no_such_app"),
     ("TASKSERVICE_APPS", "json,json.no_such_app"),
     ("TASKSERVICE_GRACE_SECONDS", "-1"),
@@ -140,6 +143,55 @@ def test_https_makes_cookies_secure(load: Load) -> None:
     assert loaded["SESSION_COOKIE_SECURE"]
     assert loaded["CSRF_COOKIE_SECURE"]
     assert loaded["SECURE_HSTS_SECONDS"] > 0
+
+
+@pytest.mark.parametrize("https", ["true", "false"])
+def test_a_check_for_deployment_finds_nothing_behind_https_and_says_what_is_open_without(
+    tmp_path: Path, https: str
+) -> None:
+    given = {"HTTPS": https, "SECRET_KEY": "", "DB_PATH": str(tmp_path / "tasks.db"), "DATABASE_URL": ""}
+
+    ended = manage("check", "--deploy", "--tag", "security", "--fail-level", "WARNING", **given)
+
+    found = re.findall(r"security\.W\d+", ended.stderr)
+    assert found == (
+        [] if https == "true" else ["security.W004", "security.W008", "security.W012", "security.W016"]
+    )
+    assert ended.returncode == (0 if https == "true" else 1)
+
+
+def test_what_an_error_report_shows_of_the_settings_has_no_passwords(tmp_path: Path) -> None:
+    """Such as Django's page of DEBUG."""
+    show = (
+        "from django.views.debug import get_default_exception_reporter_filter as chosen\n"
+        "print(chosen().get_safe_settings())"
+    )
+    urls = {"DATABASE_URL": "postgres://me:hunter2@host/work", "REDIS_URL": "redis://:hunter2@host/1"}
+
+    shown = manage(
+        "shell", "-c", show, SECRET_KEY="hunter2", TASKSERVICE_LISTEN_URL=urls["DATABASE_URL"], **urls
+    )
+
+    assert shown.returncode == 0, shown.stderr
+    assert "MIDDLEWARE" in shown.stdout
+    assert "hunter2" not in shown.stdout
+
+
+@pytest.mark.parametrize("command", ["migrate", "runworkers", "serve", "check"])
+@pytest.mark.parametrize("log_level", ["DEBUG", "INFO"])
+def test_a_start_that_fails_tells_no_secret(command: str, log_level: str) -> None:
+    url = "postgres://me:hunter2@127.0.0.1:1/work"
+    given = {
+        "DATABASE_URL": url,
+        "TASKSERVICE_LISTEN_URL": url,
+        "REDIS_URL": "redis://:hunter2@127.0.0.1:1/0",
+    }
+    arguments = ["--port", "0"] if command == "serve" else []
+
+    ended = manage(command, *arguments, SECRET_KEY="hunter2-key", LOG_LEVEL=log_level, **given)
+
+    assert ended.returncode == (0 if command == "check" else 1)
+    assert "hunter2" not in ended.stdout + ended.stderr
 
 
 def test_apps_join_the_installed_ones(load: Load) -> None:
