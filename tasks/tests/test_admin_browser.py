@@ -6,13 +6,16 @@ import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+from django.contrib.admin.utils import quote
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from tasks import lifecycle
+from tasks import lifecycle, tokens
 from tasks.contract import Cancelled, Crashed, ErrorReport, Failed, Succeeded, TaskSpec
+from tasks.grants import Scope
 from tasks.models import Task, Worker
 from tasks.states import Status
 from tasks.tests.rows import claimant
@@ -28,6 +31,7 @@ pytestmark = [
 ]
 
 SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
+TOKENS = "/admin/tasks/token/"
 EVIL = "</pre><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 
 
@@ -119,6 +123,40 @@ def test_every_page_fits_its_window_and_complains_of_nothing(visit: Visitor, siz
     for url in urls:
         page.goto(url)
         assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], url
+        assert page.evaluate("window.hacked") is None, url
+
+
+HOSTILE = [
+    "<script>window.hacked = 1</script>",
+    "\"'><img src=x onerror=window.hacked=1>",
+    "javascript:window.hacked=1",
+    "{{ 7|add:7 }}{% debug %}",
+    '" autofocus onfocus=window.hacked=1 x="',
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_that_comes_from_outside_runs_or_is_blocked_as_a_script(visit: Visitor, text: str) -> None:
+    """The browser complains of whatever the policy blocks; nothing may even try."""
+    boom = Failed(ErrorReport(text, text, text))
+    spec = wish("evil", title=text, payload={text: text}, tags=(text,), owner=text)
+    failed = attempt(spec, boom, boom)
+    running = attempt(wish("evil", title=text), None)
+    Task.objects.filter(pk=running.pk).update(worker_id=text, handler=text)
+    worker = Worker(id=text, host=text, pid=1, executors=3, handlers=[text], queues=[text])
+    lifecycle.present(worker, now=timezone.now())
+    token, _ = tokens.issue(text, owner=text, scopes=[Scope.READ], queues=[text], now=timezone.now())
+    page = visit()
+    listed = ["/admin/", TASKS, WORKERS, QUEUES, TOKENS, page_of(failed), page_of(running)]
+    listed += [
+        f"{TOKENS}{token.pk}/change/",
+        f"{TOKENS}{token.pk}/delete/",
+        f"{WORKERS}{quote(text)}/change/",
+    ]
+    listed += [f"{TASKS}?{urlencode({name: text})}" for name in ("q", "queue", "handler")]
+
+    for url in [*listed, f"{QUEUES}add/?{urlencode({'name': text})}", f"{TOKENS}add/"]:
+        page.goto(url)
         assert page.evaluate("window.hacked") is None, url
 
 
