@@ -47,6 +47,13 @@ class Levels:
                 self._refresh(queue, limit)
             self._add(wanted, limit)
 
+    def take_back(self, specs: Iterable[TaskSpec]) -> None:
+        """They were not made."""
+        with self._lock:
+            for spec in specs:
+                if level := self._levels.get(spec.queue):
+                    level.ready = max(0, level.ready - 1)
+
     def _refresh(self, queue: str, limit: int) -> None:
         now = time.monotonic()
         with self._lock:

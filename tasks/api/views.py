@@ -32,7 +32,7 @@ from tasks.api.resource import attempt_resource, latest_attempt, resource
 from tasks.api.task_filters import TASK_FILTERS
 from tasks.api.task_list import find_page
 from tasks.contract import Enqueued
-from tasks.errors import ConflictingState, FieldError, Forbidden, ForeignOrigin, InvalidFields
+from tasks.errors import ConflictingState, FieldError, Forbidden, ForeignOrigin, InvalidFields, QueueFull
 from tasks.grants import Scope
 from tasks.models import Attempt, Task
 from tasks.models.task import database
@@ -94,9 +94,8 @@ class TaskCollection(ApiView):
         body, owner, wish = read_bytes(request), grant_of(request).owner, Wish.of(request)
         spec = spec_from_json(parse_object(body), owner=owner, now=partial(clock.now, database()))
         expect_queues(request, {spec.queue})
-        levels.expect_room([spec])
         once = once_of(request, body, owner=owner)
-        answered = intake.create(Asked(specs=[spec], once=once, answer=_one_made))
+        answered = made(Asked(specs=[spec], once=once, answer=_one_made))
         return waited_for(request, answered, wish) or creation_answer(answered)
 
 
@@ -108,9 +107,26 @@ class TaskBatch(ApiView):
         body, owner = read_bytes(request, limit_bytes=MAX_BATCH_BYTES), grant_of(request).owner
         specs = specs_from_json(parse_object(body), owner=owner, now=partial(clock.now, database()))
         expect_queues(request, {spec.queue for spec in specs})
-        levels.expect_room(specs)
         once = once_of(request, body, owner=owner)
-        return creation_answer(intake.create(Asked(specs=specs, once=once, answer=_many_made)))
+        return creation_answer(made(Asked(specs=specs, once=once, answer=_many_made)))
+
+
+def made(asked: Asked) -> Answered:
+    """Raises QueueFull, unless all that is asked for is the answer of an earlier request."""
+    try:
+        levels.expect_room(asked.specs)
+    except QueueFull:
+        if asked.once is None or not lifecycle.is_taken(asked.once):
+            raise
+        return intake.create(asked)
+    try:
+        answered = intake.create(asked)
+    except BaseException:
+        levels.take_back(asked.specs)
+        raise
+    if answered.replayed:
+        levels.take_back(asked.specs)
+    return answered
 
 
 def _one_made(tasks: Sequence[Enqueued]) -> Answered:

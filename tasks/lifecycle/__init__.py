@@ -11,7 +11,7 @@ change(id, changes)  run_now(id)     while it is pending
 delete(ids)                          what does not run
 expire, park, unpark                 what time and missing workers do to pending tasks
 pause(queues)  resume(queues)        hold a queue back, let it go on
-reserve, keep, forget                requests that are sent again
+reserve, keep, forget, is_taken      requests that are sent again
 present, absent                      which workers live, and what they know
 look  asked_to_stop                  what a worker asks before it does anything
 """
@@ -29,7 +29,7 @@ from tasks.lifecycle.leasing import (
     look,
     release,
 )
-from tasks.lifecycle.once import KEPT_FOR, forget, keep, reserve
+from tasks.lifecycle.once import KEPT_FOR, forget, is_taken, keep, reserve
 from tasks.lifecycle.queues import pause, resume
 from tasks.lifecycle.settling import REFUSED, Settlement, reap, settle, settle_singly
 from tasks.lifecycle.steering import Cancellation, cancel, retry
@@ -54,6 +54,7 @@ __all__ = [
     "extend",
     "forget",
     "handlers_of_the_living",
+    "is_taken",
     "keep",
     "look",
     "park",

@@ -32,6 +32,11 @@ def reserve(asked: Sequence[Once], *, now: datetime, wait: timedelta = WAIT) -> 
     return {once: _kept(book, once) for once in others}
 
 
+def is_taken(once: Once) -> bool:
+    """Whether a request with its key has been decided, so that another makes nothing."""
+    return Book(database()).kept(_key(once)) is not None
+
+
 def keep(answers: Iterable[tuple[Once, Kept]]) -> None:
     rows = [(kept.status, kept.body, kept.location, *_key(once)) for once, kept in answers]
     if rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -69,6 +70,38 @@ def test_once_there_is_room_it_takes_more(api: Api, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(backpressure, "LOOK_CLOSER_SECONDS", -1.0)  # as if that time had passed
 
     assert api.post("/tasks", {"handler": "demo.echo"}).status == 201
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/tasks", "/tasks/batch"])
+def test_a_full_queue_still_gives_the_answer_of_an_earlier_request(api: Api, path: str) -> None:
+    task = {"handler": "demo.echo"}
+    body = json.dumps(task if path == "/tasks" else {"tasks": [task]}).encode()
+    key = {"Idempotency-Key": "k"}
+    first = api.ask("POST", path, body, **key)
+    for _ in range(LIMIT - 1):
+        api.create(**task)
+
+    again = api.ask("POST", path, body, **key)
+
+    assert (again.status, again.body) == (201, first.body)
+    api.ask("POST", path, body.replace(b"}", b', "priority": 1}', 1), **key).problem(
+        422, "idempotency-mismatch"
+    )
+    api.ask("POST", path, body, **{"Idempotency-Key": "new"}).problem(429, "rate-limited")
+
+
+@pytest.mark.django_db
+def test_what_makes_nothing_takes_no_room(api: Api) -> None:
+    body, key = b'{"handler": "demo.echo"}', {"Idempotency-Key": "k"}
+    for _ in range(LIMIT + 1):
+        assert api.ask("POST", "/tasks", body, **key).status == 201
+        api.post("/tasks", {"handler": "nobody.knows"}).problem(422, "unknown-handler")
+
+    for _ in range(LIMIT - 1):
+        api.create(handler="demo.echo")
+
+    api.post("/tasks", {"handler": "demo.echo"}).problem(429, "rate-limited")
 
 
 @pytest.mark.django_db
