@@ -11,7 +11,10 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from tasks.rates import Rate
+
 AUTHENTICATION = ("local", "private", "none", "required")  # see ``locality``
+BURST, SUSTAINED, WRONG_TOKENS = Rate(5_000, 1), Rate(150_000, 60), Rate(60, 60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,10 @@ class Config:
     listen_url: str = ""  # where to hear PostgreSQL's NOTIFY, if not there
     authentication: str = "local"  # required, none, or local: none where only this machine can come
     max_ready: int = 1_000_000  # tasks of one queue, above which the API takes no more; 0: no limit
+    throttle_burst: Rate = BURST  # requests of one token, or of one address without one
+    throttle_sustained: Rate = SUSTAINED
+    throttle_wrong_tokens: Rate = WRONG_TOKENS  # of one address
+    proxies: int = 0  # in front of the API, each of which adds to X-Forwarded-For
     recycle_above_mb: int = 512  # or when it holds so much more memory than at its start; 0: never
 
     def __post_init__(self) -> None:
@@ -57,6 +64,7 @@ _LEAST: tuple[tuple[str, Any, str], ...] = (
     ("max_payload_bytes", 1024, ""),
     ("max_result_bytes", 1024, ""),
     ("max_ready", 0, " (0: no limit)"),
+    ("proxies", 0, ""),
     ("recycle_after_tasks", 0, " (0: never)"),
     ("recycle_above_mb", 0, " (0: never)"),
 )

@@ -148,6 +148,16 @@ class QueueFull(TaskServiceError):
         super().__init__(f"The queue {queue} has {limit:,} ready tasks, and takes no more for now.")
 
 
+class TooManyRequests(TaskServiceError):
+    """A token, or an address, asks more often than it may."""
+
+    code = "rate-limited"
+
+    def __init__(self, policy: str, limit: int, seconds: int, *, retry_after: int) -> None:
+        super().__init__(f"More than {limit:,} requests in {seconds:,} s, which is the limit {policy}.")
+        self.retry_after = retry_after
+
+
 class ForeignOrigin(TaskServiceError):
     """A web page of another site asks, with the reach of whoever looks at it."""
 

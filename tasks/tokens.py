@@ -70,6 +70,12 @@ def first(*, now: datetime) -> str | None:
         return None
 
 
+def prefix_of(text: str) -> str:
+    """Of what looks like a token; it may not be one."""
+    form = _FORM.fullmatch(text)
+    return form[1] if form else ""
+
+
 def grant_of(text: str, *, now: datetime) -> Grant:
     """What this token allows. Raises Unauthenticated, for whatever reason, after the same steps."""
     form = _FORM.fullmatch(text)

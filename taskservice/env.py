@@ -10,6 +10,8 @@ from importlib.util import find_spec
 
 from django.core.exceptions import ImproperlyConfigured
 
+from tasks.rates import FORM, Rate
+
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -36,6 +38,14 @@ def seconds(name: str, default: float, *, least: float, most: float = 1_000_000)
         if least <= float(given) <= most:  # false for nan, too
             return timedelta(seconds=float(given))
     raise BadVariable(name, given, f"a number of seconds from {least} to {most}")
+
+
+def rate(name: str, default: str) -> Rate:
+    given = text(name, default)
+    try:
+        return Rate.of(given.lower())
+    except ValueError:
+        raise BadVariable(name, given, FORM) from None
 
 
 def choice(name: str, default: str, allowed: Sequence[str]) -> str:

@@ -37,6 +37,10 @@ TASKSERVICE = {
     "authentication": env.choice("TASKSERVICE_AUTH", "local", AUTHENTICATION),
     "redis_url": REDIS_URL,
     "max_ready": env.integer("TASKSERVICE_MAX_READY", 1_000_000, least=0, most=1_000_000_000),
+    "throttle_burst": env.rate("TASKSERVICE_THROTTLE_BURST", "5000/s"),
+    "throttle_sustained": env.rate("TASKSERVICE_THROTTLE_SUSTAINED", "150000/min"),
+    "throttle_wrong_tokens": env.rate("TASKSERVICE_THROTTLE_WRONG_TOKENS", "60/min"),
+    "proxies": env.integer("TASKSERVICE_PROXIES", 0, least=0, most=16),
     "recycle_after_tasks": env.integer("TASKSERVICE_RECYCLE_TASKS", 10_000, least=0, most=1_000_000_000),
     "recycle_above_mb": env.integer("TASKSERVICE_RECYCLE_MB", 512, least=0),
 }

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from tasks import tokens
+from tasks.api import throttle
 from tasks.errors import Forbidden, Unauthenticated
 from tasks.grants import EVERYBODY, Grant, Scope
 from tasks.locality import tokens_are_required
@@ -27,10 +28,28 @@ def decide(addresses: Iterable[Any]) -> None:
 
 def authenticate(request: HttpRequest, scope: Scope) -> None:
     """Raises Unauthenticated, or Forbidden where the token does not have this scope."""
-    grant = _grant_of(request)
-    if not grant.allows(scope):
+    setattr(request, _KEPT, _grant_of(request))
+    expect_scope(request, scope)
+
+
+def admit(request: HttpRequest, scope: Scope) -> None:
+    """As ``authenticate``, once for each request: it counts. Raises TooManyRequests besides."""
+    if not _needs_token():
+        setattr(request, _KEPT, EVERYBODY)
+        throttle.admit(request, f"address:{throttle.address_of(request)}")
+        return
+    text = _token_of(request)
+    who = f"token:{tokens.prefix_of(text)}"
+    throttle.expect_not_spent(request, who)
+    with throttle.guessing(request, text):
+        setattr(request, _KEPT, tokens.grant_of(text, now=timezone.now()))
+    throttle.admit(request, who)
+    expect_scope(request, scope)
+
+
+def expect_scope(request: HttpRequest, scope: Scope) -> None:
+    if not grant_of(request).allows(scope):
         raise Forbidden(f"This token lacks the scope {scope}.")
-    setattr(request, _KEPT, grant)
 
 
 def grant_of(request: HttpRequest) -> Grant:
@@ -39,9 +58,17 @@ def grant_of(request: HttpRequest) -> Grant:
 
 
 def _grant_of(request: HttpRequest) -> Grant:
-    if not (tokens_are_required(()) if _required is None else _required):
+    if not _needs_token():
         return EVERYBODY
+    return tokens.grant_of(_token_of(request), now=timezone.now())
+
+
+def _needs_token() -> bool:
+    return tokens_are_required(()) if _required is None else _required
+
+
+def _token_of(request: HttpRequest) -> str:
     scheme, _, text = request.headers.get("Authorization", "").strip().partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated
-    return tokens.grant_of(text.strip(), now=timezone.now())
+    return text.strip()

@@ -23,6 +23,7 @@ from tasks.errors import (
     KeyInFlight,
     QueueFull,
     TaskServiceError,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
     UnknownHandler,
@@ -82,14 +83,16 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespo
         allowed = ", ".join(context["view"].allowed_methods)
         return problem("method-not-allowed", f"allowed here: {allowed}", headers={"Allow": allowed})
     if isinstance(error, TaskServiceError) and error.code in KINDS:
-        return problem(error.code, str(error), headers=_headers_of(error.code), **_members(error))
+        return problem(error.code, str(error), headers=_headers_of(error), **_members(error))
     return None
 
 
-def _headers_of(code: str) -> Mapping[str, str]:
-    if code == Unauthenticated.code:
+def _headers_of(error: TaskServiceError) -> Mapping[str, str]:
+    if isinstance(error, Unauthenticated):
         return {"WWW-Authenticate": 'Bearer realm="tasks"'}  # RFC 6750, section 3
-    return retry_after(code)
+    if isinstance(error, TooManyRequests):
+        return {"Retry-After": str(error.retry_after)}
+    return retry_after(error.code)
 
 
 def retry_after(code: str) -> Mapping[str, str]:

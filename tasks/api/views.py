@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from tasks import clock, lifecycle
 from tasks.api.answers import answer, json_bytes, no_content
-from tasks.api.authentication import authenticate, grant_of
+from tasks.api.authentication import admit, authenticate, grant_of
 from tasks.api.backpressure import Levels
 from tasks.api.bodies import MAX_BATCH_BYTES, expect_nothing, parse_object, read_bytes
 from tasks.api.creation import Answered, Asked
@@ -31,6 +31,7 @@ from tasks.api.reading import find_task, read_task, task_answer, tasks_of, waite
 from tasks.api.resource import attempt_resource, latest_attempt, resource
 from tasks.api.task_filters import TASK_FILTERS
 from tasks.api.task_list import find_page
+from tasks.api.throttle import fields_of
 from tasks.contract import Enqueued
 from tasks.errors import ConflictingState, FieldError, Forbidden, ForeignOrigin, InvalidFields, QueueFull
 from tasks.grants import Scope
@@ -65,7 +66,7 @@ class ApiView(APIView):
         if request.method not in SAFE_METHODS and comes_from_another_site(request):
             raise ForeignOrigin
         if scope := self._scope_for(str(request.method)):
-            authenticate(request, scope)
+            admit(request, scope)
         super().initial(request, *args, **kwargs)
 
     def _scope_for(self, method: str) -> Scope | None:
@@ -73,6 +74,12 @@ class ApiView(APIView):
         if method == "OPTIONS" or method not in self.allowed_methods:
             return None
         return self.scopes.get(method, Scope.ADMIN)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        for name, text in fields_of(request).items():
+            response.headers[name] = text
+        return response
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
         return JSONRenderer(), "application/json"

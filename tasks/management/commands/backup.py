@@ -21,7 +21,7 @@ from tasks.models.task import database
 from tasks.sqlite.base import DatabaseWrapper
 from tasks.sqlite.copying import copy, draft_of
 
-COMPANIONS = ("-wal", "-shm", "-journal", "-gate", "-bell", "-migrate", "-secret-key")
+COMPANIONS = ("-wal", "-shm", "-journal", "-gate", "-bell", "-migrate", "-secret-key", "-throttle")
 
 
 class Command(BaseCommand):
