@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
 from math import ceil
@@ -126,6 +127,7 @@ def address_of(request: HttpRequest) -> str:
     return _network(peer)
 
 
+@lru_cache(maxsize=1000)
 def _network(text: str) -> str:
     try:
         address = ip_address(text)

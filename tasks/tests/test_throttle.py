@@ -30,6 +30,7 @@ from tasks.tests.api_client import Answer, Api
 from tasks.tests.api_server import CONFIG, Server, api_server
 from tasks.tests.databases import OwnDatabases
 from tasks.tests.workers import wait_until
+from taskservice_client import Client
 
 CLIENTS = 8
 
@@ -91,6 +92,17 @@ def test_a_window_passes_and_requests_flow_again(tmp_path: Path, where: dict[str
         wait_until(lambda: server.ask("GET", "/tasks")[0] == 429, "the limit is met")
 
         wait_until(lambda: server.ask("GET", "/tasks")[0] == 200, "the next window")
+
+
+def test_the_client_comes_again_when_it_is_told_to(tmp_path: Path, where: dict[str, str]) -> None:
+    rates = {"TASKSERVICE_THROTTLE_BURST": "2/2s", "TASKSERVICE_THROTTLE_SUSTAINED": "none"}
+    with api_server(tmp_path, where, config=CONFIG, **rates) as server:
+        wait_until(lambda: server.ask("GET", "/tasks")[0] == 429, "the limit is met")
+
+        with Client(f"http://127.0.0.1:{server.port}") as client:
+            made = [client.create("demo.echo") for _ in range(4)]
+
+    assert len({task.id for task in made}) == 4
 
 
 def test_redis_counts_for_all_processes(tmp_path: Path, where: dict[str, str], redis: ValkeyServer) -> None:

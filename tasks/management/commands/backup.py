@@ -21,7 +21,8 @@ from tasks.models.task import database
 from tasks.sqlite.base import DatabaseWrapper
 from tasks.sqlite.copying import copy, draft_of
 
-COMPANIONS = ("-wal", "-shm", "-journal", "-gate", "-bell", "-migrate", "-secret-key", "-throttle")
+THROTTLE = ("-throttle", "-throttle-journal")
+COMPANIONS = (*("-wal", "-shm", "-journal", "-gate", "-bell", "-migrate", "-secret-key"), *THROTTLE)
 
 
 class Command(BaseCommand):
