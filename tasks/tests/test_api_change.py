@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.conf import settings
+from django.db import connections
 from django.test import override_settings
 from django.utils import timezone
 
 from tasks import lifecycle
+from tasks.book import Book
 from tasks.contract import ErrorReport, Failed
 from tasks.models import Attempt, Task
+from tasks.models.task import database
 from tasks.states import Status, WaitingFor
+from tasks.storable import to_json
 from tasks.tests.api_client import Answer, Api, api
 from tasks.tests.rows import LeasedTask, MakeTask, claimant
 
@@ -187,6 +192,36 @@ def test_no_more_is_stored_by_a_change_than_by_a_request_that_makes_a_task(api: 
     with override_settings(TASKSERVICE={**settings.TASKSERVICE, "max_payload_bytes": 1024}):
         patch(api, made["id"], payload={"text": "é" * 600}).problem(413, "too-large")
         assert patch(api, made["id"], payload={"text": "e" * 600}).status == 200
+
+
+@pytest.mark.parametrize("payload", [{"a": [1, 1e300, {"é": "€\U0001f600"}], "b": None}, {}])
+def test_a_change_stores_the_same_text_as_a_request_that_makes_a_task(api: Api, payload: Any) -> None:
+    made, changed = api.create(handler="demo.echo", payload=payload), api.create(handler="demo.echo")
+
+    patch(api, changed["id"], payload=payload)
+
+    assert stored_payload(changed["id"]) == stored_payload(made["id"]) == to_json(payload)
+
+
+def test_a_change_may_store_as_much_as_fits_and_not_a_byte_more(api: Api) -> None:
+    made = api.create(handler="demo.echo")
+    with override_settings(TASKSERVICE={**settings.TASKSERVICE, "max_payload_bytes": 1024}):
+        room = 1024 - len(to_json([]) + '{"":""}')
+        fits = "é" * (room // 2) + "e" * (room % 2)
+
+        patch(api, made["id"], payload={"": f"{fits}e"}).problem(413, "too-large")
+        assert patch(api, made["id"], payload={"": fits}).status == 200
+
+    assert len(stored_payload(made["id"]).encode()) == room + len('{"":""}')
+
+
+def stored_payload(task_id: str) -> str:
+    """The text as the database has it."""
+    alias = database()
+    with connections[alias].cursor() as cursor:
+        given = Book(alias).id(UUID(task_id))
+        cursor.execute("SELECT CAST(payload AS text) FROM tasks WHERE id = %s", [given])
+        return str(cursor.fetchone()[0])
 
 
 def test_attempts_that_were_made_cannot_be_taken_back(api: Api, leased_task: LeasedTask) -> None:
