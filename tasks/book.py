@@ -104,9 +104,10 @@ class Book:
         """Write decisions, in the order of ``SETTLED``. Returns, for each row, whether it was still held."""
         return self._held(statements.SETTLE, tuple(SETTLED.values()), rows)
 
-    def lock(self, keys: Iterable[LeaseKey]) -> dict[LeaseKey, bool]:
-        """Lock what is still held; key -> whether somebody asked for its end. In id order."""
-        return self._asked(statements.lock(self._postgres), keys)
+    def lock(self, keys: Iterable[LeaseKey]) -> dict[LeaseKey, str | None]:
+        """Lock what is still held; key -> why somebody asked for its end, None: nobody did. In id order."""
+        rows = self._keyed(statements.lock(self._postgres), keys)
+        return {_key(row): (row[3] or "") if row[2] is not None else None for row in rows}
 
     def extend(self, keys: Iterable[LeaseKey], until: datetime) -> dict[LeaseKey, bool]:
         """Prolong what is still held; key -> whether somebody asked for its end."""
@@ -147,9 +148,11 @@ class Book:
             return cursor.fetchall()  # type: ignore[no-any-return]  # rows are untyped
 
     def _asked(self, sql: str, keys: Iterable[LeaseKey], *params: Any) -> dict[LeaseKey, bool]:
+        return {_key(row): row[2] is not None for row in self._keyed(sql, keys, *params)}
+
+    def _keyed(self, sql: str, keys: Iterable[LeaseKey], *params: Any) -> Iterator[Row]:
         given = [(self.id(id_), fence) for id_, fence in sorted(keys)]
-        rows = self._rows_in_batches(sql, (UUID_, INT), given, *params)
-        return {_key(row): row[2] is not None for row in rows}
+        return self._rows_in_batches(sql, (UUID_, INT), given, *params)
 
     def _held(self, sql: str, types: Row, rows: Sequence[Row], *params: Any) -> list[bool]:
         """For each row, by the id and the fence that it begins with, whether the statement changed it."""

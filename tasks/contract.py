@@ -66,6 +66,7 @@ class Enqueued:
     worker_id: str = ""
     lease_expires_at: datetime | None = None
     cancel_requested_at: datetime | None = None
+    cancel_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -152,6 +153,11 @@ class ErrorReport:
     @classmethod
     def of(cls, kind: _Kind, message: str, traceback: str = "") -> ErrorReport:
         return cls.bounded(f"{kind.__module__}.{kind.__qualname__}", message, traceback)
+
+    def because(self, reason: str | None, *, traceback: str = "") -> ErrorReport:
+        """The same, with a reason that somebody gave."""
+        message = f"{self.message.removesuffix('.')}: {reason}" if reason else self.message
+        return ErrorReport.bounded(self.type, message, traceback)
 
     @classmethod
     def bounded(cls, type_: str, message: str, traceback: str = "") -> ErrorReport:

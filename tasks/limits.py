@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timedelta
 
 TITLE_CHARS = 1_000
+REASON_CHARS = 1_000  # for a cancel
 HANDLER_CHARS = 255
 TAGS = 20
 TAG_CHARS = 64

@@ -19,6 +19,7 @@ from tasks.limits import (
     MAX_ATTEMPTS,
     MAX_TIMEOUT,
     MIN_TIMEOUT,
+    REASON_CHARS,
     TITLE_CHARS,
     expires_too_soon,
 )
@@ -80,13 +81,30 @@ def specs_from_json(value: Any, *, owner: str, now: Callable[[], datetime]) -> l
 
 def changes_from_json(value: Any) -> dict[str, Any]:
     """The columns that ``PATCH`` changes. Raises InvalidFields."""
-    given, errors = members.read_members(value, _CHANGES)
     if not value:
-        errors.append(FieldError(code="required", detail="a member to change is required", pointer=""))
-    if errors:
-        raise InvalidFields(errors[: members.ERRORS_SHOWN])
+        detail = "a member to change is required"
+        raise InvalidFields([FieldError(code="required", detail=detail, pointer="")])
+    given = _read(value, _CHANGES)
     if "tags" in given:
         given["tags"] = list(given["tags"])
+    return given
+
+
+def reason_from_json(value: Any) -> str | None:
+    """Why a task is cancelled, if that is said. Raises InvalidFields."""
+    reason: str | None = _read(value, _CANCEL).get("reason")
+    return reason
+
+
+def retry_from_json(value: Any) -> dict[str, Any]:
+    """The arguments of ``lifecycle.retry``. Raises InvalidFields."""
+    return _read(value, _RETRY)
+
+
+def _read(value: Any, checks: dict[str, Callable[[Any], Any]]) -> dict[str, Any]:
+    given, errors = members.read_members(value, checks)
+    if errors:
+        raise InvalidFields(errors[: members.ERRORS_SHOWN])
     return given
 
 
@@ -150,3 +168,8 @@ _MEMBERS: dict[str, Callable[[Any], Any]] = {
     ),
 }
 _CHANGES = {name: check for name, check in _MEMBERS.items() if name in CHANGEABLE}
+_CANCEL: dict[str, Callable[[Any], Any]] = {"reason": partial(members.text, most=REASON_CHARS)}
+_RETRY: dict[str, Callable[[Any], Any]] = {
+    "run_at": members.time,
+    "payload": lambda value: None if value is None else members.object_(value),
+}

@@ -159,7 +159,7 @@ UPDATE tasks SET lease_expires_at = %s FROM v WHERE {_HELD} RETURNING id, fence,
 def lock(postgres: bool) -> str:
     return f"""
 WITH v(k, f) AS ({{rows}})
-SELECT id, fence, cancel_requested_at FROM tasks JOIN v ON {_HELD}
+SELECT id, fence, cancel_requested_at, cancel_reason FROM tasks JOIN v ON {_HELD}
 {"ORDER BY id FOR UPDATE OF tasks" if postgres else ""}
 """  # noqa: S608 - constants
 

@@ -96,6 +96,7 @@ def _facts(task: Task, workers: Collection[str], now: datetime) -> Iterator[Fact
             yield label, words.moment(moment, now)
     took = words.took(task)
     yield "Took", took and words.span(took)
+    yield "Why cancelled", task.cancel_reason
     yield "Worker", _worker(task.worker_id, workers)
     yield "Crashes", task.crashes or None
     yield "Handed back", task.releases or None

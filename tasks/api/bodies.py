@@ -24,15 +24,18 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def expect_nothing(request: HttpRequest) -> None:
-    """For requests that take no members: the body is empty, or an empty object."""
+def parse_optional(body: bytes) -> dict[str, Any]:
+    """As ``parse_object``; an empty body is an empty object."""
+    return parse_object(body) if body.strip() else {}
+
+
+def expect_nothing(request: HttpRequest) -> bytes:
+    """For requests that take no members: the body is empty, or an empty object. Returns it."""
     body = read_bytes(request)
-    members = {} if not body.strip() else parse(body)
-    if not isinstance(members, dict):
-        raise InvalidJson("the body must be empty, or an empty JSON object")
-    if members:
+    if parse_optional(body):
         detail = "no members are known here"
         raise InvalidFields([FieldError(code="unknown", detail=detail, pointer="")])
+    return body
 
 
 def read_bytes(request: HttpRequest, *, limit_bytes: int = MAX_BODY_BYTES) -> bytes:

@@ -50,7 +50,7 @@ def create(asked: Sequence[Asked], *, hurried: bool = False) -> list[Answered | 
             fresh = [one for one in asked if one.once not in kept]
             answers = _make(fresh)
             lifecycle.keep(
-                (one.once, _kept(one.once, answer))
+                (one.once, to_keep(one.once, answer))
                 for one, answer in zip(fresh, answers, strict=True)
                 if one.once is not None
             )
@@ -59,7 +59,7 @@ def create(asked: Sequence[Asked], *, hurried: bool = False) -> list[Answered | 
             raise KeyInFlight from error
         raise
     first = iter(answers)
-    return [_replay(one.once, kept) or next(first) for one in asked]
+    return [replay(one.once, kept) or next(first) for one in asked]
 
 
 def _reserve(keys: Sequence[Once], *, patient: bool) -> Mapping[Once | None, Kept]:
@@ -74,7 +74,7 @@ def _make(fresh: Sequence[Asked]) -> list[Answered]:
     return [one.answer(list(islice(made, len(one.specs)))) for one in fresh]
 
 
-def _kept(once: Once, answered: Answered) -> Kept:
+def to_keep(once: Once, answered: Answered) -> Kept:
     return Kept(
         fingerprint=once.fingerprint,
         status=answered.status,
@@ -83,7 +83,7 @@ def _kept(once: Once, answered: Answered) -> Kept:
     )
 
 
-def _replay(once: Once | None, kept: Mapping[Once | None, Kept]) -> Answered | Exception | None:
+def replay(once: Once | None, kept: Mapping[Once | None, Kept]) -> Answered | Exception | None:
     """None: it was the first of its kind."""
     if once is None or once not in kept:
         return None

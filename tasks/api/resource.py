@@ -36,6 +36,7 @@ def resource(task: Described, *, now: datetime) -> dict[str, Any]:
         "error": task.error,
         "worker": _worker(task),
         "cancel_requested_at": time_text(task.cancel_requested_at),
+        "cancel_reason": task.cancel_reason,
     }
 
 

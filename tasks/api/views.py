@@ -18,8 +18,9 @@ from tasks import clock, lifecycle
 from tasks.api.answers import answer, json_bytes, no_content
 from tasks.api.authentication import admit, authenticate, grant_of
 from tasks.api.backpressure import Levels
-from tasks.api.bodies import MAX_BATCH_BYTES, expect_nothing, parse_object, read_bytes
+from tasks.api.bodies import MAX_BATCH_BYTES, expect_nothing, parse_object, parse_optional, read_bytes
 from tasks.api.creation import Answered, Asked
+from tasks.api.deeds import done_once
 from tasks.api.events import event_stream
 from tasks.api.group_commit import GroupCommit
 from tasks.api.idempotency import REPLAYED, once_of
@@ -27,7 +28,7 @@ from tasks.api.listing import listing_from
 from tasks.api.origins import comes_from_another_site
 from tasks.api.pagination import page_answer, page_of
 from tasks.api.prefer import Wish
-from tasks.api.reading import find_task, read_task, task_answer, tasks_of, waited_for
+from tasks.api.reading import find_task, read_task, tasks_of, waited_for
 from tasks.api.resource import attempt_resource, latest_attempt, resource
 from tasks.api.task_filters import TASK_FILTERS
 from tasks.api.task_list import find_page
@@ -37,7 +38,7 @@ from tasks.errors import ConflictingState, FieldError, Forbidden, ForeignOrigin,
 from tasks.grants import Scope
 from tasks.models import Attempt, Task
 from tasks.models.task import database
-from tasks.specs import changes_from_json, spec_from_json, specs_from_json
+from tasks.specs import changes_from_json, reason_from_json, retry_from_json, spec_from_json, specs_from_json
 from tasks.states import Status
 
 intake = GroupCommit()
@@ -103,7 +104,7 @@ class TaskCollection(ApiView):
         expect_queues(request, {spec.queue})
         once = once_of(request, body, owner=owner)
         answered = made(Asked(specs=[spec], once=once, answer=_one_made))
-        return waited_for(request, answered, wish) or creation_answer(answered)
+        return waited_for(request, answered, wish) or kept_answer(answered)
 
 
 class TaskBatch(ApiView):
@@ -115,7 +116,7 @@ class TaskBatch(ApiView):
         specs = specs_from_json(parse_object(body), owner=owner, now=partial(clock.now, database()))
         expect_queues(request, {spec.queue for spec in specs})
         once = once_of(request, body, owner=owner)
-        return creation_answer(made(Asked(specs=specs, once=once, answer=_many_made)))
+        return kept_answer(made(Asked(specs=specs, once=once, answer=_many_made)))
 
 
 def made(asked: Asked) -> Answered:
@@ -149,7 +150,7 @@ def _many_made(tasks: Sequence[Enqueued]) -> Answered:
     )
 
 
-def creation_answer(answered: Answered) -> HttpResponse:
+def kept_answer(answered: Answered) -> HttpResponse:
     headers = {"Location": answered.location, REPLAYED: "true" if answered.replayed else ""}
     given = {name: text for name, text in headers.items() if text}
     return answer(answered.body.encode(), status=answered.status, headers=given)
@@ -160,9 +161,10 @@ class TaskDetail(ApiView):
         return read_task(request, task_id)
 
     def patch(self, request: Request, task_id: str) -> HttpResponse:
-        changes = changes_from_json(parse_object(read_bytes(request)))
+        body = read_bytes(request)
+        changes = changes_from_json(parse_object(body))
         expect_queues(request, {changes["queue"]} if "queue" in changes else set())
-        return only_pending(request, task_id, "changed", partial(lifecycle.change, changes=changes))
+        return only_pending(request, task_id, body, "changed", partial(lifecycle.change, changes=changes))
 
     def delete(self, request: Request, task_id: str) -> HttpResponse:
         expect_nothing(request)
@@ -173,8 +175,7 @@ class TaskDetail(ApiView):
 
 class TaskRunNow(ApiView):
     def post(self, request: Request, task_id: str) -> HttpResponse:
-        expect_nothing(request)
-        return only_pending(request, task_id, "run now", lifecycle.run_now)
+        return only_pending(request, task_id, expect_nothing(request), "run now", lifecycle.run_now)
 
 
 class TaskByQuery(ApiView):
@@ -190,22 +191,32 @@ class TaskByQuery(ApiView):
 class TaskCancel(ApiView):
     def post(self, request: Request, task_id: str) -> HttpResponse:
         """200: cancelled, no attempt starts any more. 202: it runs, and was asked to stop."""
-        expect_nothing(request)
-        task = find_task(request, task_id)
-        answer = lifecycle.cancel([task.pk])
-        if task.pk in answer.finished:
-            raise ConflictingState("cancelled", answer.finished[task.pk])
-        return task_answer(find_task(request, task_id), status=202 if answer.requested else 200)
+        body = read_bytes(request)
+        reason = reason_from_json(parse_optional(body))
+
+        def cancel() -> Answered:
+            task = find_task(request, task_id)
+            answer = lifecycle.cancel([task.pk], reason=reason)
+            if task.pk in answer.finished:
+                raise ConflictingState("cancelled", answer.finished[task.pk])
+            return _steered(find_task(request, task_id), status=202 if answer.requested else 200)
+
+        return kept_answer(done_once(request, task_id, body, cancel))
 
 
 class TaskRetry(ApiView):
     def post(self, request: Request, task_id: str) -> HttpResponse:
-        expect_nothing(request)
-        moved = lifecycle.retry([find_task(request, task_id).pk])
-        task = find_task(request, task_id)
-        if not moved:
-            raise ConflictingState("retried", task.status)
-        return task_answer(task)
+        body = read_bytes(request)
+        how = retry_from_json(parse_optional(body))
+
+        def retry() -> Answered:
+            moved = lifecycle.retry([find_task(request, task_id).pk], **how)
+            task = find_task(request, task_id)
+            if not moved:
+                raise ConflictingState("retried", task.status)
+            return _steered(task)
+
+        return kept_answer(done_once(request, task_id, body, retry))
 
 
 class TaskEvents(ApiView):
@@ -228,13 +239,21 @@ class TaskAttempts(ApiView):
 
 
 def only_pending(
-    request: HttpRequest, task_id: str, wish: str, verb: Callable[[UUID], Status | None]
+    request: HttpRequest, task_id: str, body: bytes, wish: str, verb: Callable[[UUID], Status | None]
 ) -> HttpResponse:
     """The task after a verb that moves nothing but a pending one."""
-    status = verb(find_task(request, task_id).pk)
-    if status not in (Status.PENDING, None):
-        raise ConflictingState(wish, status)
-    return task_answer(find_task(request, task_id))
+
+    def act() -> Answered:
+        status = verb(find_task(request, task_id).pk)
+        if status not in (Status.PENDING, None):
+            raise ConflictingState(wish, status)
+        return _steered(find_task(request, task_id))
+
+    return kept_answer(done_once(request, task_id, body, act))
+
+
+def _steered(task: Task, *, status: int = 200) -> Answered:
+    return Answered(status=status, body=json_bytes(resource(task, now=timezone.now())).decode())
 
 
 def expect_queues(request: HttpRequest, queues: Collection[str]) -> None:

@@ -15,7 +15,7 @@ from django.db.models import Q
 from tasks.book import Book
 from tasks.contract import ErrorReport, Failed, Lapsed, Lease, LeaseKey, Outcome, Released, Succeeded
 from tasks.decide import Decision, decide
-from tasks.errors import UnstorableResult
+from tasks.errors import TaskCancelled, UnstorableResult
 from tasks.lifecycle.again import again
 from tasks.models import Attempt, Task
 from tasks.models.task import database
@@ -29,6 +29,8 @@ _rng = random.Random()  # noqa: S311 - jitter, not secrecy
 # What databases and their drivers say of a value: SQLite's checks refuse bad JSON as an IntegrityError,
 # and text that is no UTF-8 or a number that is too large does not even reach a database.
 REFUSED = (DataError, IntegrityError, UnicodeError, OverflowError)
+
+_CANCELLED = ErrorReport.of(TaskCancelled, "Cancelled while it ran.")
 
 Ended = tuple[Lease, Outcome, Decision]
 
@@ -163,7 +165,7 @@ def _end(book: Book, outcomes: Sequence[tuple[Lease, Outcome]], now: datetime) -
         return Settlement()
     cancels = book.lock([lease.key for lease, _ in outcomes])
     ended = [
-        _decided(lease._replace(cancel_requested=cancels[lease.key]), outcome, now)
+        _decided_locked(lease, outcome, cancels[lease.key], now)
         for lease, outcome in sorted(outcomes, key=lambda pair: pair[0].key)  # the order of locks
         if lease.key in cancels
     ]
@@ -178,6 +180,14 @@ def _end(book: Book, outcomes: Sequence[tuple[Lease, Outcome]], now: datetime) -
 def _decided(lease: Lease, outcome: Outcome, now: datetime) -> Ended:
     decision = decide(lease, outcome, backoff=backoff_of(lease.handler), rng=_rng, now=now)
     return lease, outcome, decision
+
+
+def _decided_locked(lease: Lease, outcome: Outcome, cancel: str | None, now: datetime) -> Ended:
+    """``cancel``: why somebody asked for its end, None when nobody did."""
+    lease, _, how = _decided(lease._replace(cancel_requested=cancel is not None), outcome, now)
+    if cancel and how.error and how.error.type == _CANCELLED.type:
+        how = how._replace(error=_CANCELLED.because(cancel, traceback=how.error.traceback))
+    return lease, outcome, how
 
 
 def _settled_row(book: Book, lease: Lease, how: Decision) -> tuple[Any, ...]:

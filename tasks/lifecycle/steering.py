@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import batched
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -14,11 +16,13 @@ from tasks import bell, clock, states
 from tasks.contract import ErrorReport
 from tasks.errors import TaskCancelled
 from tasks.lifecycle.again import again
+from tasks.lifecycle.intake import expect_small
 from tasks.lifecycle.settling import error_json
 from tasks.limits import ROWS_AT_ONCE
 from tasks.models import Task
 from tasks.models.task import database
-from tasks.states import FINISHED, Status
+from tasks.states import FINISHED, Status, WaitingFor
+from tasks.storable import to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +34,16 @@ class Cancellation:
     finished: dict[UUID, Status] = field(default_factory=dict)  # too late: unchanged
 
 
-def cancel(ids: Sequence[UUID]) -> Cancellation:
-    """Cancel what is pending, and ask what is running to stop. Safe to repeat."""
+def cancel(ids: Sequence[UUID], *, reason: str | None = None) -> Cancellation:
+    """Cancel what is pending, and ask what is running to stop. Safe to repeat: the first reason counts."""
     answer = Cancellation()
     for page in batched(dict.fromkeys(ids), ROWS_AT_ONCE):
-        _cancel_page(page, answer)
+        _cancel_page(page, answer, reason)
     return answer
 
 
 @again
-def _cancel_page(ids: Sequence[UUID], answer: Cancellation) -> None:
+def _cancel_page(ids: Sequence[UUID], answer: Cancellation, reason: str | None) -> None:
     alias = database()
     with transaction.atomic(using=alias, savepoint=False):
         now = clock.now(alias)
@@ -49,9 +53,14 @@ def _cancel_page(ids: Sequence[UUID], answer: Cancellation) -> None:
         pending = [pk for pk, status in status_of.items() if status in states.CANCEL.sources]
         running = [pk for pk, status in status_of.items() if status == Status.PROCESSING]
         tasks.filter(pk__in=pending).move(
-            states.CANCEL, finished_at=now, waiting_for=None, error=error_json(_BY_HAND, attempt=None)
+            states.CANCEL,
+            finished_at=now,
+            waiting_for=None,
+            cancel_reason=reason,
+            error=error_json(_BY_HAND.because(reason), attempt=None),
         )
-        tasks.filter(pk__in=running, cancel_requested_at=None).update(cancel_requested_at=now)
+        unasked = tasks.filter(pk__in=running, cancel_requested_at=None)
+        unasked.update(cancel_requested_at=now, cancel_reason=reason)
         bell.ring_on_commit(alias)
     answer.cancelled.extend(pending)
     answer.requested.extend(running)
@@ -61,32 +70,45 @@ def _cancel_page(ids: Sequence[UUID], answer: Cancellation) -> None:
 _BY_HAND = ErrorReport.of(TaskCancelled, "Cancelled while it was pending.")
 
 
-def retry(ids: Sequence[UUID]) -> int:
-    """Make finished tasks ready again, with a new budget of attempts; their history stays.
+def retry(
+    ids: Sequence[UUID], *, run_at: datetime | None = None, payload: dict[str, Any] | None = None
+) -> int:
+    """Make finished tasks pending again, with a new budget of attempts; their history stays.
 
-    What is not finished is left alone. Returns how many were moved.
+    ``payload``: another one; None: as before. What is not finished is left alone. Returns how many
+    were moved. Raises TooLarge.
     """
-    return sum(_retry_page(page) for page in batched(ids, ROWS_AT_ONCE))
+    return sum(_retry_page(page, run_at, payload) for page in batched(ids, ROWS_AT_ONCE))
 
 
 @again
-def _retry_page(ids: Sequence[UUID]) -> int:
+def _retry_page(ids: Sequence[UUID], run_at: datetime | None, payload: dict[str, Any] | None) -> int:
     alias = database()
-    with transaction.atomic(using=alias, savepoint=False):
+    with transaction.atomic(using=alias):
         tasks = Task.objects.using(alias)
         locked = tasks.select_for_update().filter(pk__in=ids, status__in=states.RETRY.sources).order_by("pk")
         finished = list(locked.values_list("pk", flat=True))  # everybody locks in this order
+        if payload is not None:
+            for args in tasks.filter(pk__in=finished).values_list("args", flat=True):
+                expect_small(to_json(args), to_json(payload))
         moved = tasks.filter(pk__in=finished).move(
             states.RETRY,
-            ready_at=clock.now(alias),
-            run_at=None,
+            **_when(run_at, clock.now(alias)),
+            **({} if payload is None else {"payload": payload}),
             expires_at=None,  # asked for by hand, now
             attempts_before=F("attempt"),
             crashes=0,
             releases=0,
             cancel_requested_at=None,
+            cancel_reason=None,
             finished_at=None,
             result=None,
         )
         bell.ring_on_commit(alias)
     return moved
+
+
+def _when(run_at: datetime | None, now: datetime) -> Mapping[str, Any]:
+    if run_at is not None and run_at > now:
+        return {"run_at": run_at, "ready_at": None, "waiting_for": WaitingFor.TIME}
+    return {"run_at": run_at, "ready_at": now}

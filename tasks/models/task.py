@@ -9,6 +9,7 @@ from django.db.models import Q
 
 from tasks.grants import Grant
 from tasks.ids import new_task_id
+from tasks.limits import REASON_CHARS
 from tasks.models.exact_json import ExactJsonField
 from tasks.states import FINISHED_VALUES, Status, Transition, WaitingFor
 
@@ -63,6 +64,7 @@ class Task(models.Model):
     lease_expires_at = models.DateTimeField(null=True)
     worker_id = models.CharField(max_length=128, blank=True, help_text="The last one that had it.")
     cancel_requested_at = models.DateTimeField(null=True)
+    cancel_reason = models.CharField(max_length=REASON_CHARS, null=True)  # noqa: DJ001 - null: none was given
     attempted_at = models.DateTimeField(null=True, help_text="Start of the last attempt.")
     started_at = models.DateTimeField(null=True, help_text="Start of the first attempt.")
 

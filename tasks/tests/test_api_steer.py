@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
+from django.conf import settings
+from django.test import override_settings
 from django.utils import timezone
 
 from tasks import lifecycle
-from tasks.contract import Cancelled, Succeeded
+from tasks.contract import Cancelled, ErrorReport, Failed, Succeeded
 from tasks.models import Task
 from tasks.states import FINISHED, Status
 from tasks.tests.api_client import Api, api
@@ -14,6 +18,7 @@ from tasks.tests.rows import LeasedTask, MakeTask, claimant
 
 __all__ = ["api"]
 
+LATER = "2999-01-12T01:37:19.000000Z"
 LIVE = sorted(set(Status) - FINISHED)
 
 
@@ -136,7 +141,7 @@ def test_nothing_needs_to_be_said(api: Api, make_task: MakeTask, verb: str, body
 @pytest.mark.parametrize("verb", ["cancel", "retry"])
 @pytest.mark.parametrize(
     ("body", "slug"),
-    [(b'{"reason":"x"}', "invalid-field"), (b"[]", "invalid-json"), (b"a=1", "invalid-json")],
+    [(b'{"why":"x"}', "invalid-field"), (b"[]", "invalid-json"), (b"a=1", "invalid-json")],
 )
 def test_what_is_said_and_not_understood_is_refused_and_nothing_moves(
     api: Api, make_task: MakeTask, verb: str, body: bytes, slug: str
@@ -146,3 +151,107 @@ def test_what_is_said_and_not_understood_is_refused_and_nothing_moves(
     api.ask("POST", f"/tasks/{task.pk}/{verb}", body).problem(400, slug)
 
     assert Task.objects.get(pk=task.pk).status == task.status
+
+
+# -- why a task is cancelled
+
+
+def test_a_pending_task_says_why_it_was_cancelled(api: Api) -> None:
+    made = api.create(title="a")
+
+    shown = api.post(f"/tasks/{made['id']}/cancel", {"reason": "ordered twice"}).json()
+
+    assert shown["cancel_reason"] == "ordered twice"
+    assert shown["error"]["message"] == "Cancelled while it was pending: ordered twice"
+    assert api.task(made["id"]) == shown
+
+
+def test_a_running_task_says_why_it_was_stopped_in_its_attempt_too(api: Api, leased_task: LeasedTask) -> None:
+    lease = leased_task()
+    answer = api.post(f"/tasks/{lease.task_id}/cancel", {"reason": "ordered twice"})
+    assert (answer.status, answer.json()["cancel_reason"]) == (202, "ordered twice")
+
+    lifecycle.settle([(lease, Cancelled("where it was"))], now=timezone.now())
+
+    assert api.task(lease.task_id)["error"]["message"] == "Cancelled while it ran: ordered twice"
+    [attempt] = api.get(f"/tasks/{lease.task_id}/attempts").json()["items"]
+    assert attempt["error"]["message"] == "Cancelled while it ran: ordered twice"
+    assert attempt["error"]["traceback"] == "where it was"
+
+
+def test_a_failure_of_its_own_keeps_its_own_words(api: Api, leased_task: LeasedTask) -> None:
+    lease = leased_task()
+    api.post(f"/tasks/{lease.task_id}/cancel", {"reason": "ordered twice"})
+
+    lifecycle.settle([(lease, Failed(ErrorReport("x.E", "no")))], now=timezone.now())
+
+    shown = api.task(lease.task_id)
+    assert (shown["status"], shown["error"]["message"]) == ("cancelled", "no")
+    assert shown["cancel_reason"] == "ordered twice"
+
+
+def test_the_first_reason_counts_and_a_retry_forgets_it(api: Api, leased_task: LeasedTask) -> None:
+    lease = leased_task()
+    for reason in ("first", "second"):
+        shown = api.post(f"/tasks/{lease.task_id}/cancel", {"reason": reason}).json()
+    assert shown["cancel_reason"] == "first"
+
+    lifecycle.settle([(lease, Cancelled())], now=timezone.now())
+
+    assert api.post(f"/tasks/{lease.task_id}/retry").json()["cancel_reason"] is None
+
+
+@pytest.mark.parametrize("reason", ["", " ", "x" * 1001, 5, None, ["x"]])
+def test_a_reason_is_a_short_text(api: Api, reason: object) -> None:
+    made = api.create()
+
+    problem = api.post(f"/tasks/{made['id']}/cancel", {"reason": reason}).problem(400, "invalid-field")
+
+    assert [error["pointer"] for error in problem["errors"]] == ["/reason"]
+    assert api.task(made["id"]) == made
+
+
+# -- how a task is retried
+
+
+def test_a_task_is_retried_later_with_another_payload(api: Api, make_task: MakeTask) -> None:
+    task = make_task(Status.FAILED, queue="retried", payload={"a": 1})
+
+    shown = api.post(f"/tasks/{task.pk}/retry", {"run_at": LATER, "payload": {"b": 2}}).json()
+
+    assert (shown["run_at"], shown["payload"]) == (LATER, {"b": 2})
+    assert shown["pending_reason"] == {"code": "scheduled", "until": LATER, "detail": "waits for its run_at"}
+    assert lifecycle.claim(claimant("retried"), limit=1, now=timezone.now()) == []
+    assert lifecycle.claim(claimant("retried"), limit=1, now=datetime.fromisoformat(LATER)) != []
+
+
+def test_null_is_as_if_it_was_not_said(api: Api, make_task: MakeTask) -> None:
+    task = make_task(Status.FAILED, payload={"a": 1})
+
+    shown = api.post(f"/tasks/{task.pk}/retry", {"run_at": None, "payload": None}).json()
+
+    assert (shown["run_at"], shown["payload"], shown["pending_reason"]["code"]) == (None, {"a": 1}, "ready")
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [({"run_at": "soon"}, "/run_at"), ({"payload": []}, "/payload"), ({"queue": "x"}, "/queue")],
+)
+def test_a_wrong_wish_for_a_retry_is_told_and_moves_nothing(
+    api: Api, make_task: MakeTask, body: object, pointer: str
+) -> None:
+    task = make_task(Status.FAILED)
+
+    problem = api.post(f"/tasks/{task.pk}/retry", body).problem(400, "invalid-field")
+
+    assert [error["pointer"] for error in problem["errors"]] == [pointer]
+    assert Task.objects.get(pk=task.pk).status == "failed"
+
+
+def test_a_retry_stores_no_more_than_a_request_that_makes_a_task(api: Api, make_task: MakeTask) -> None:
+    task = make_task(Status.FAILED)
+    with override_settings(TASKSERVICE={**settings.TASKSERVICE, "max_payload_bytes": 1024}):
+        answer = api.post(f"/tasks/{task.pk}/retry", {"payload": {"text": "x" * 1024}})
+
+    answer.problem(413, "too-large")
+    assert Task.objects.get(pk=task.pk).status == "failed"

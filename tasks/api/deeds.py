@@ -1,0 +1,53 @@
+"""Requests that steer one task: with an Idempotency-Key each is done once, however often it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.db import OperationalError, transaction
+from django.http import HttpRequest
+
+from tasks import clock, lifecycle, postgres
+from tasks.api.authentication import grant_of
+from tasks.api.creation import Answered, replay, to_keep
+from tasks.api.idempotency import once_of
+from tasks.api.reading import find_task, uuid_of
+from tasks.contract import Once
+from tasks.errors import KeyInFlight, TaskNotFound
+from tasks.lifecycle.again import again
+from tasks.models.task import database
+
+Act = Callable[[], Answered]  # raises what is wrong, and then has done nothing
+
+
+def done_once(request: HttpRequest, task_id: str, body: bytes, act: Act) -> Answered:
+    """What ``act`` comes to, or came to when the same request was here before. Raises what it does."""
+    once = once_of(request, body, owner=grant_of(request).owner)
+    if once is None:
+        return act()
+    try:
+        uuid_of(task_id)  # or else the path could be too long to be kept
+    except ValueError:
+        raise TaskNotFound from None
+    if grant_of(request).queues is not None:
+        find_task(request, task_id)  # a token of the same owner's may see less
+    try:
+        return _decide(once, act)
+    except OperationalError as error:
+        if postgres.lock_was_not_free(error):
+            raise KeyInFlight from error
+        raise
+
+
+@again
+def _decide(once: Once, act: Act) -> Answered:
+    alias = database()
+    with transaction.atomic(using=alias):
+        kept = lifecycle.reserve([once], now=clock.now(alias))
+        known = replay(once, kept)
+        if isinstance(known, Exception):
+            raise known
+        if known is None:
+            known = act()
+            lifecycle.keep([(once, to_keep(once, known))])
+    return known
