@@ -15,6 +15,9 @@ from rest_framework.views import APIView
 from tasks import registry
 from tasks.api.resource import resource
 from tasks.models import Task
+from tasks.pending import Lately
+
+lately = Lately()
 
 
 class TaskSerializer(serializers.Serializer[Task]):
@@ -36,7 +39,7 @@ class TaskCollection(APIView):
         registry.find_public(serializer.validated_data["handler"])
         now = timezone.now()
         task = Task.objects.create(created_at=now, ready_at=now, **serializer.validated_data)
-        return Response(resource(task, now=now), status=201, headers={"Location": f"/tasks/{task.pk}"})
+        return Response(resource(task, lately()), status=201, headers={"Location": f"/tasks/{task.pk}"})
 
 
 urlpatterns = [path("tasks", TaskCollection.as_view())]

@@ -98,6 +98,9 @@ class Claimant:
     queues: tuple[str, ...] | None = None  # in this order; None: every queue, taking turns
     lease_for: timedelta = timedelta(seconds=30)
 
+    def serves(self, queue: str) -> bool:
+        return self.queues is None or queue in self.queues
+
 
 LeaseKey = tuple[UUID, int]  # a task, and the fence of a lease on it: one alone proves nothing
 

@@ -19,6 +19,7 @@ from django.http import HttpRequest
 from tasks.admin.filters import StatusFilter, TaskFilter
 from tasks.ids import made_at
 from tasks.models import Task
+from tasks.pending import Situation
 
 if TYPE_CHECKING:
     Tasks = QuerySet[Task]
@@ -153,6 +154,9 @@ class TaskChangeList(ChangeList):
         rows = list(light[: self.list_per_page + 1])
         self.full = len(rows) > self.list_per_page
         self.rows = rows[: self.list_per_page]
+        situation = Situation()
+        for task in self.rows:
+            vars(task)["why"] = situation.why(task)
         if self.place.newer:
             self.rows.reverse()
 

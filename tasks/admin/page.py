@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import Model
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
@@ -17,6 +18,7 @@ from tasks import states
 from tasks.admin import words
 from tasks.models import Attempt, Task, Worker
 from tasks.models.task import database
+from tasks.pending import Situation
 from tasks.states import Status
 
 RUNS_SHOWN = 20  # tracebacks are long
@@ -38,15 +40,17 @@ class Run:
     traceback: str = ""
 
 
-def of(task: Task, now: datetime) -> dict[str, Any]:
+def of(task: Task, situation: Situation) -> dict[str, Any]:
+    now, why = timezone.now(), situation.why(task)
     recorded = Attempt.objects.using(database()).filter(task=task).order_by("-number", "-pk")
     shown = list(recorded[: RUNS_SHOWN + 1])
     workers = _known_workers({task.worker_id, *(attempt.worker_id for attempt in shown)})
     runs = [*_run_of_the_row(task, workers, now), *(_run(row, workers, now) for row in shown[:RUNS_SHOWN])]
+    facts = [("Why it waits", why.detail if why else ""), *_facts(task, workers, now)]
     return {
         "badge": words.status_badge(task.status),
-        "standing": words.standing(task, now),
-        "facts": [(label, value) for label, value in _facts(task, workers, now) if value not in (None, "")],
+        "standing": words.standing(task, now, why),
+        "facts": [(label, value) for label, value in facts if value not in (None, "")],
         "values": list(_values(task)),
         "runs": runs,
         "more_runs": recorded.count() - RUNS_SHOWN if len(shown) > RUNS_SHOWN else 0,

@@ -85,7 +85,7 @@ class QueueAdmin(Window):
     @admin.action(description="Pause", permissions=["pause"], location=BOTH)
     def pause(self, request: HttpRequest, chosen: QuerySet[Queue]) -> None:
         names = list(chosen.values_list("name", flat=True))
-        moved = lifecycle.pause(names)
+        moved = lifecycle.pause(names, by=request.user.get_username())
         self.tell(request, f"{moved} of {len(names)} paused. What runs goes on.", done=bool(moved))
         if moved:
             self.note(request, chosen.all(), "Paused by hand.")
@@ -106,7 +106,7 @@ class QueueAdmin(Window):
         return super().add_view(request, form_url, {"title": "Pause a queue", **(extra_context or {})})
 
     def save_model(self, request: HttpRequest, obj: Queue, form: Any, change: bool) -> None:
-        lifecycle.pause([obj.name])
+        lifecycle.pause([obj.name], by=request.user.get_username())
 
     def response_add(
         self, request: HttpRequest, obj: Queue, post_url_continue: str | None = None
@@ -130,4 +130,6 @@ class QueueAdmin(Window):
                 ("Ready tasks", self.ready(queue)),
                 ("Paused", words.moment(queue.paused_at, timezone.now())),
             ]
+            said = (("Paused by", queue.paused_by), ("Reason", queue.pause_reason))
+            context["facts"] += [(label, text) for label, text in said if text]
         return super().render_change_form(request, context, *args, **kwargs)

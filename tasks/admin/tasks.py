@@ -11,7 +11,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import ActionLocation
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import BadRequest
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
@@ -30,8 +30,9 @@ from tasks.admin.filters import (
 from tasks.admin.listing import TaskChangeList, id_range, search
 from tasks.admin.window import Window
 from tasks.lifecycle import Cancellation
-from tasks.models import Queue, Task
+from tasks.models import Task
 from tasks.models.task import database
+from tasks.pending import Situation
 from tasks.states import Status
 
 if TYPE_CHECKING:
@@ -51,11 +52,6 @@ class TaskAdmin(Window):
     actions = ("retry", "cancel")
 
     # -- the list
-
-    def get_queryset(self, request: HttpRequest) -> Tasks:
-        paused = Queue.objects.using(database()).filter(name=OuterRef("queue"), paused_at__isnull=False)
-        tasks: Tasks = super().get_queryset(request).annotate(queue_paused=Exists(paused))
-        return tasks
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return TaskChangeList
@@ -81,7 +77,7 @@ class TaskAdmin(Window):
 
     @admin.display(description="Status")
     def state(self, task: Task) -> SafeString:
-        more = words.standing(task, timezone.now())
+        more = words.standing(task, timezone.now(), getattr(task, "why", None))
         note = format_html(' <span class="note">{}</span>', more) if more else ""
         return format_html("{}{}", words.status_badge(task.status), note)
 
@@ -106,7 +102,7 @@ class TaskAdmin(Window):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        context.update(page.of(kwargs["obj"], timezone.now()))
+        context.update(page.of(kwargs["obj"], Situation()))
         context["title"], context["subtitle"] = str(kwargs["obj"]), None
         context["levers"] = {
             "retry": self.has_retry_permission(request) and page.may_retry(kwargs["obj"]),

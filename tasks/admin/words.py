@@ -13,28 +13,14 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from tasks.models import Task
-from tasks.states import Status, WaitingFor
+from tasks.pending import Code, Reason
+from tasks.spans import UNITS
+from tasks.spans import span as span  # for the other pages, too
+from tasks.states import Status
 
 NOTHING = "–"  # noqa: RUF001 - a dash for an empty cell
 COLOURED_CHARS = 20_000  # longer JSON is shown in one colour
 ERROR_CHARS = 160  # of an error in a list
-
-_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-
-
-def span(length: timedelta) -> str:
-    """A duration in its two largest units: ``3 h 5 min``, ``41 s``, ``1.2 s``, ``35 ms``."""
-    seconds = max(0.0, length.total_seconds())
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    rest, words = int(seconds), []
-    for name, size in _UNITS:
-        amount, rest = divmod(rest, size)
-        if amount:
-            words.append(f"{amount} {name}")
-    return " ".join(words[:2])
 
 
 def age(moment: datetime, now: datetime) -> str:
@@ -45,7 +31,7 @@ def age(moment: datetime, now: datetime) -> str:
         return "now"
     if seconds > 30 * 86_400:
         return f"{timezone.localtime(moment):%d %b %Y}"
-    name, size = next((name, size) for name, size in _UNITS if seconds >= size)
+    name, size = next((name, size) for name, size in UNITS if seconds >= size)
     amount = f"{seconds // size:.0f} {name}"
     return f"in {amount}" if distance > timedelta(0) else f"{amount} ago"
 
@@ -87,10 +73,10 @@ def capped(number: int, cap: int) -> str:
     return f"{cap:,}+" if number > cap else f"{number:,}"
 
 
-def standing(task: Task, now: datetime) -> str:
+def standing(task: Task, now: datetime, why: Reason | None = None) -> str:
     """What a badge leaves open: why it waits, how long it has run; empty when that is all."""
     if task.status == Status.PENDING:
-        return _why_it_waits(task, now)
+        return _why_it_waits(task, now, why)
     if task.status != Status.PROCESSING:
         return ""
     if task.cancel_requested_at:
@@ -98,14 +84,18 @@ def standing(task: Task, now: datetime) -> str:
     return f"for {span(now - task.attempted_at)}" if task.attempted_at else ""
 
 
-def _why_it_waits(task: Task, now: datetime) -> str:
-    if task.waiting_for == WaitingFor.HANDLER:
-        return "no worker knows its handler"
-    if task.waiting_for == WaitingFor.TIME and task.run_at and task.run_at > now:
-        again = task.attempt > task.attempts_before
-        return f"{'next attempt' if again else 'starts'} {age(task.run_at, now)}"
-    if getattr(task, "queue_paused", False):
-        return "its queue is paused"
+_SHORT = {
+    Code.QUEUE_PAUSED: "its queue is paused",
+    Code.NO_HANDLER: "no worker knows its handler",
+    Code.NO_WORKERS: "no worker takes its queue",
+}
+
+
+def _why_it_waits(task: Task, now: datetime, why: Reason | None) -> str:
+    if why and why.until:
+        return f"{'next attempt' if why.code == Code.RETRY_BACKOFF else 'starts'} {age(why.until, now)}"
+    if why and why.code in _SHORT:
+        return _SHORT[why.code]
     return f"ready for {span(now - task.ready_at)}" if task.ready_at else "due now"
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
-from django.utils import timezone
 
 from tasks.api import waiting
 from tasks.api.answers import json_bytes, no_content, tag_of
 from tasks.api.resource import resource
 from tasks.errors import TaskServiceError
 from tasks.models import Task
+from tasks.pending import Situation
 from tasks.states import FINISHED
 
 PING_SECONDS = 15.0  # proxies close what is silent for long
@@ -42,7 +42,7 @@ def _events(task: Task, find: Callable[[], Task], known: str) -> Iterator[bytes]
     while True:
         if (new := _id_of(task)) != known:
             known = new
-            data = json_bytes(resource(task, now=timezone.now())).rstrip()
+            data = json_bytes(resource(task, Situation())).rstrip()
             yield b"event: status\nid: %s\ndata: %s\n\n" % (known.encode(), data)
         if task.status in FINISHED or not waiting.may_wait() or time.monotonic() > until:
             return

@@ -8,7 +8,6 @@ from typing import cast
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.utils.http import quote_etag
 
@@ -23,6 +22,7 @@ from tasks.errors import TaskNotFound
 from tasks.grants import Scope
 from tasks.models import Task, TaskQuerySet
 from tasks.models.task import database
+from tasks.pending import Situation
 
 
 def tasks_of(request: HttpRequest) -> TaskQuerySet:
@@ -47,7 +47,7 @@ def uuid_of(text: str) -> UUID:
 
 
 def task_answer(task: Described, *, status: int = 200, headers: dict[str, str] | None = None) -> HttpResponse:
-    return json_answer(resource(task, now=timezone.now()), status=status, headers=headers)
+    return json_answer(resource(task, Situation()), status=status, headers=headers)
 
 
 def read_task(request: HttpRequest, task_id: str) -> HttpResponse:

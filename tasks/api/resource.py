@@ -7,12 +7,13 @@ from typing import Any
 
 from tasks.contract import Enqueued
 from tasks.models import Attempt, Task
-from tasks.states import Status, WaitingFor
+from tasks.pending import Reason, Situation
+from tasks.states import Status
 
 Described = Task | Enqueued  # their attributes are called the same
 
 
-def resource(task: Described, *, now: datetime) -> dict[str, Any]:
+def resource(task: Described, situation: Situation) -> dict[str, Any]:
     """A task as clients see it; the first four members are as old as the service."""
     return {
         "id": str(task.id),
@@ -24,7 +25,7 @@ def resource(task: Described, *, now: datetime) -> dict[str, Any]:
         "priority": task.priority,
         "payload": task.payload,
         "tags": list(task.tags),
-        "pending_reason": _pending_reason(task, now),
+        "pending_reason": _pending_reason(situation.why(task)),
         "run_at": time_text(task.run_at),
         "expires_at": time_text(task.expires_at),
         "timeout_seconds": _number(task.timeout_seconds),
@@ -57,22 +58,10 @@ def _worker(task: Described) -> dict[str, Any] | None:
     return {"id": task.worker_id, "lease_expires_at": time_text(task.lease_expires_at)}
 
 
-def _pending_reason(task: Described, now: datetime) -> dict[str, Any] | None:
-    """Why a pending task does not run yet, as far as its row tells."""
-    if task.status != Status.PENDING:
+def _pending_reason(why: Reason | None) -> dict[str, Any] | None:
+    if why is None:
         return None
-    if task.waiting_for == WaitingFor.HANDLER:
-        return _reason("no_handler", f"no live worker knows the handler {task.handler}")
-    if task.waiting_for is None or task.run_at is None or task.run_at <= now:  # a claim promotes what is due
-        return _reason("ready", "waits for a free worker")
-    used = task.attempt - task.attempts_before
-    if used > 0:
-        return _reason("retry_backoff", f"attempt {used + 1} of {task.max_attempts}", until=task.run_at)
-    return _reason("scheduled", "waits for its run_at", until=task.run_at)
-
-
-def _reason(code: str, detail: str, *, until: datetime | None = None) -> dict[str, Any]:
-    return {"code": code, "until": time_text(until), "detail": detail}
+    return {"code": str(why.code), "until": time_text(why.until), "detail": why.detail}
 
 
 def attempt_resource(attempt: Attempt) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.utils import timezone
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -38,11 +37,13 @@ from tasks.errors import ConflictingState, FieldError, Forbidden, ForeignOrigin,
 from tasks.grants import Scope
 from tasks.models import Attempt, Task
 from tasks.models.task import database
+from tasks.pending import Lately, Situation
 from tasks.specs import changes_from_json, reason_from_json, retry_from_json, spec_from_json, specs_from_json
 from tasks.states import Status
 
 intake = GroupCommit()
 levels = Levels()
+lately = Lately()
 
 
 # what a token needs for a method
@@ -95,8 +96,8 @@ class TaskCollection(ApiView):
     def get(self, request: Request) -> HttpResponse:
         wanted = listing_from(request, TASK_FILTERS)
         page, count = find_page(tasks_of(request), wanted, grant_of(request))
-        now = timezone.now()
-        return page_answer([resource(task, now=now) for task in page.items], page, wanted, **count)
+        situation = Situation()
+        return page_answer([resource(task, situation) for task in page.items], page, wanted, **count)
 
     def post(self, request: Request) -> HttpResponse:
         body, owner, wish = read_bytes(request), grant_of(request).owner, Wish.of(request)
@@ -139,14 +140,14 @@ def made(asked: Asked) -> Answered:
 
 def _one_made(tasks: Sequence[Enqueued]) -> Answered:
     [task] = tasks
-    body = json_bytes(resource(task, now=timezone.now())).decode()
+    body = json_bytes(resource(task, lately())).decode()
     return Answered(status=201, body=body, location=f"/tasks/{task.id}")
 
 
 def _many_made(tasks: Sequence[Enqueued]) -> Answered:
-    now = timezone.now()
+    situation = lately()
     return Answered(
-        status=201, body=json_bytes({"items": [resource(task, now=now) for task in tasks]}).decode()
+        status=201, body=json_bytes({"items": [resource(task, situation) for task in tasks]}).decode()
     )
 
 

@@ -10,6 +10,8 @@ class Queue(models.Model):
     paused_at = models.DateTimeField(
         null=True, blank=True, help_text="While set, nothing is claimed from it."
     )
+    paused_by = models.CharField(max_length=150, blank=True, db_default="", help_text="Who paused it.")
+    pause_reason = models.CharField(max_length=200, blank=True, db_default="", help_text="Why.")
 
     class Meta:
         db_table = "queues"

@@ -110,6 +110,12 @@ class Task(models.Model):
                 name="task_cancel_idx",
                 condition=Q(status=Status.PROCESSING, cancel_requested_at__isnull=False),
             ),
+            # prune; on SQLite no list has this condition, so that none is sorted by it
+            models.Index(
+                fields=["status", "finished_at"],
+                name="task_finished_idx",
+                condition=Q(status__in=FINISHED_VALUES, finished_at__isnull=False),
+            ),
             # lists of one owner's, newest first
             models.Index(fields=["owner", "id"], name="task_owner_idx", condition=~Q(owner="")),
             # lists of what is rare among a million completed ones, newest first

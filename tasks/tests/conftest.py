@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from django.utils import timezone
 import tasks
 from tasks import lifecycle, registry
 from tasks.contract import Lease
-from tasks.models import Task
+from tasks.models import Task, Worker
 from tasks.models.task import database
+from tasks.pending import Lately
 from tasks.states import Status
 from tasks.tests.databases import OTHER_KIND, OwnDatabases, named, without_database
-from tasks.tests.rows import HANDLER, LeasedTask, MakeTask, Steal, claimant, columns_for
+from tasks.tests.rows import HANDLER, LeasedTask, MakeTask, Steal, claimant, columns_for, make_worker
 
 # How long an example takes says nothing on a machine that others use too.
 hypothesis.settings.register_profile(
@@ -76,6 +78,12 @@ def make_task(db: None) -> MakeTask:
 
 
 @pytest.fixture
+def live_worker(db: None) -> Worker:
+    """A row as that of a worker that serves every queue, and knows every handler."""
+    return make_worker(handlers=list(registry.known()))
+
+
+@pytest.fixture
 def leased_task(make_task: MakeTask) -> LeasedTask:
     """Claim a new task; the columns given are those of the row before the claim."""
 
@@ -121,6 +129,13 @@ def own_databases() -> Iterator[OwnDatabases]:
     made = OwnDatabases()
     yield made
     made.drop()
+
+
+@pytest.fixture(autouse=True)
+def _no_memory_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the API remembers for a second of paused queues and live workers is of another test's database."""
+    if views := sys.modules.get("tasks.api.views"):
+        monkeypatch.setattr(views, "lately", Lately())
 
 
 @pytest.fixture

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 from django.utils import timezone
 
 from tasks.contract import Claimant, Lease
-from tasks.models import Task
+from tasks.models import Task, Worker
 from tasks.states import FINISHED, Status
 
 MakeTask = Callable[..., Task]
@@ -45,3 +46,23 @@ def claimant(*queues: str, worker_id: str = "host:1:worker", **fields: Any) -> C
         **fields,
     }
     return Claimant(worker_id=worker_id, **given)
+
+
+_numbers = count(1)
+
+
+def make_worker(*queues: str, unseen: timedelta = timedelta(0), **columns: Any) -> Worker:
+    """The row of a worker that was seen so long ago; without queues it serves all of them."""
+    seen = timezone.now() - unseen
+    given: dict[str, Any] = {
+        "id": f"host:{next(_numbers)}:row",
+        "host": "host",
+        "pid": 1,
+        "executors": 3,
+        "queues": list(queues) or None,
+        "handlers": [HANDLER],
+        "started_at": seen,
+        "last_seen_at": seen,
+        **columns,
+    }
+    return Worker.objects.create(**given)

@@ -121,6 +121,7 @@ def test_a_task_without_a_handler_goes_on_waiting_for_one(api: Api, make_task: M
     assert api.task(task.pk)["pending_reason"]["code"] == "scheduled"
 
 
+@pytest.mark.usefixtures("live_worker")
 def test_run_now_does_not_wait_for_the_time(api: Api) -> None:
     made = api.create(handler="demo.echo", delay_seconds=3600)
 
@@ -131,6 +132,7 @@ def test_run_now_does_not_wait_for_the_time(api: Api) -> None:
     assert is_claimed(made["id"])
 
 
+@pytest.mark.usefixtures("live_worker")
 def test_run_now_shortens_a_backoff(api: Api, leased_task: LeasedTask) -> None:
     lease = leased_task(max_attempts=3)
     lifecycle.settle([(lease, Failed(ErrorReport("x.E", "no")))], now=timezone.now())

@@ -147,6 +147,7 @@ def test_a_task_of_the_future_is_scheduled(api: Api) -> None:
     assert Task.objects.get(pk=made["id"]).ready_at is None
 
 
+@pytest.mark.usefixtures("live_worker")
 def test_a_task_of_the_past_is_ready(api: Api) -> None:
     made = api.create(title="a", run_at="2020-01-01T00:00:00Z")
 
@@ -162,6 +163,7 @@ def test_delay_seconds_count_from_now(api: Api) -> None:
     assert timedelta(seconds=3600) < run_at - before < timedelta(seconds=3660)
 
 
+@pytest.mark.usefixtures("live_worker")
 @pytest.mark.parametrize("members", [{"run_at": None}, {"delay_seconds": None}, {"delay_seconds": 0}])
 def test_no_time_and_no_delay_mean_at_once(api: Api, members: dict[str, Any]) -> None:
     made = api.create(title="a", **members)

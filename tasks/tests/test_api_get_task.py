@@ -106,6 +106,7 @@ def test_a_failed_task_shows_its_last_error(api: Api, settled: Any) -> None:
 # -- why a pending task does not run yet
 
 
+@pytest.mark.usefixtures("live_worker")
 def test_a_task_that_failed_once_waits_for_its_next_attempt(api: Api, settled: Any) -> None:
     task = settled(FAILURE, max_attempts=5)
 
@@ -113,29 +114,33 @@ def test_a_task_that_failed_once_waits_for_its_next_attempt(api: Api, settled: A
 
     reason = shown["pending_reason"]
     assert (shown["status"], shown["worker"], shown["error"]["attempt"]) == ("pending", None, 1)
-    assert (reason["code"], reason["detail"]) == ("retry_backoff", "attempt 2 of 5")
+    assert (reason["code"], reason["detail"]) == ("retry_backoff", "Attempt 2 of 5 is due then.")
     assert reason["until"] == shown["run_at"]
 
 
+@pytest.mark.usefixtures("live_worker")
 def test_after_a_retry_by_hand_attempts_are_counted_anew_in_the_reason(api: Api, make_task: MakeTask) -> None:
     later = timezone.now() + timedelta(hours=1)
     task = make_task(
         attempt=6, attempts_before=5, max_attempts=5, run_at=later, ready_at=None, waiting_for=WaitingFor.TIME
     )
 
-    assert api.task(task.pk)["pending_reason"]["detail"] == "attempt 2 of 5"
+    assert api.task(task.pk)["pending_reason"]["detail"] == "Attempt 2 of 5 is due then."
 
 
+@pytest.mark.usefixtures("live_worker")
 def test_a_task_handed_back_is_ready(api: Api, settled: Any) -> None:
     reason = api.task(settled(Released(started=True)).pk)["pending_reason"]
 
     assert (reason["code"], reason["until"]) == ("ready", None)
 
 
+@pytest.mark.usefixtures("live_worker")
 def test_a_task_that_is_due_counts_as_ready_before_a_worker_promotes_it(
     api: Api, make_task: MakeTask
 ) -> None:
-    task = make_task(run_at=timezone.now(), ready_at=None, waiting_for=WaitingFor.TIME)
+    earlier = timezone.now() - timedelta(seconds=1)
+    task = make_task(run_at=earlier, ready_at=None, waiting_for=WaitingFor.TIME)
 
     assert api.task(task.pk)["pending_reason"]["code"] == "ready"
 

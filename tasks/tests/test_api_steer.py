@@ -89,6 +89,7 @@ def test_a_finished_task_cannot_be_cancelled_and_stays_as_it_is(
     assert api.task(task.pk) == before
 
 
+@pytest.mark.usefixtures("live_worker")
 @pytest.mark.parametrize("status", sorted(FINISHED))
 def test_a_finished_task_can_be_retried_with_a_new_budget(
     api: Api, make_task: MakeTask, status: Status

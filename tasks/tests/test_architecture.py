@@ -16,14 +16,14 @@ ROOT = PACKAGE.parent
 VALUES = {
     "states", "contract", "decide", "backoff", "ids", "errors", "conf", "registry", "handlers", "logs",
     "context", "results", "limits", "specs", "storable", "grants", "members", "locality",
-    "rates",
+    "rates", "spans",
 }  # fmt: skip
 ROWS = {
     "models", "statements", "book", "clock", "bell", "sqlite", "postgres", "postgresql", "redis_bell",
     "migrations",
 }  # fmt: skip
 VERBS = {"lifecycle"}
-EXTRAS = {"stats", "tokens", "logins"}
+EXTRAS = {"stats", "tokens", "logins", "pending"}
 RUNTIME = {"worker"}
 DOORS = {
     "api", "admin", "templatetags", "backend", "testing", "ops", "management", "serve", "checks", "apps",
