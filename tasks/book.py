@@ -140,6 +140,21 @@ class Book:
             cursor.execute(statements.FORGET, (self.time(too_old), limit))
             return int(cursor.rowcount)
 
+    # -- what is not kept for ever
+
+    def any_outlived(self, status: str, before: datetime) -> bool:
+        """A plain read: locks nothing."""
+        return bool(self._fetch(statements.outlived(False, status), (self.time(before), 1)))
+
+    def prune(self, status: str, before: datetime, *, limit: int) -> int:
+        """Delete tasks of a status that finished before a time, with their attempts. Returns how many."""
+        rows = self._fetch(statements.outlived(self._postgres, status), (self.time(before), limit))
+        if rows:
+            with self._connection.cursor() as cursor:
+                for statement in statements.remove(len(rows)):
+                    cursor.execute(statement, [id_ for [id_] in rows])
+        return len(rows)
+
     # -- how
 
     def _fetch(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import cache
@@ -12,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from tasks.rates import Rate
+from tasks.states import Status
 
 AUTHENTICATION = ("local", "private", "none", "required")  # see ``locality``
 BURST, SUSTAINED, WRONG_TOKENS = Rate(5_000, 1), Rate(150_000, 60), Rate(60, 60)
@@ -38,10 +40,15 @@ class Config:
     throttle_wrong_tokens: Rate = WRONG_TOKENS  # of one address
     proxies: int = 0  # in front of the API, each of which adds to X-Forwarded-For
     recycle_above_mb: int = 512  # or when it holds so much more memory than at its start; 0: never
+    keep_completed: timedelta | None = timedelta(days=7)  # then a task is pruned; None: never
+    keep_failed: timedelta | None = timedelta(days=30)
+    keep_cancelled: timedelta | None = timedelta(days=30)
 
     def __post_init__(self) -> None:
         for field in fields(self):
             given, kind = getattr(self, field.name), type(field.default)
+            if given is None and field.name in _NONE_IS_NEVER:
+                continue
             if not isinstance(given, kind):
                 raise ImproperlyConfigured(
                     f"TASKSERVICE: {field.name} must be of type {kind.__name__}, not {type(given).__name__}."
@@ -51,10 +58,22 @@ class Config:
                 f"TASKSERVICE: authentication must be one of {', '.join(AUTHENTICATION)}."
             )
         for name, least, why in _LEAST:
-            if getattr(self, name) < least:
+            given = getattr(self, name)
+            if given is not None and given < least:
                 raise ImproperlyConfigured(f"TASKSERVICE: {name} must be at least {least}{why}.")
 
+    @property
+    def kept_for(self) -> Mapping[Status, timedelta]:
+        """How long finished tasks are kept; a status that is not in it, for ever."""
+        given = {
+            Status.COMPLETED: self.keep_completed,
+            Status.FAILED: self.keep_failed,
+            Status.CANCELLED: self.keep_cancelled,
+        }
+        return {status: age for status, age in given.items() if age is not None}
 
+
+_NONE_IS_NEVER = frozenset({"keep_completed", "keep_failed", "keep_cancelled"})
 _LEAST: tuple[tuple[str, Any, str], ...] = (
     ("lease_for", timedelta(seconds=1), ", or a slow commit loses the lease"),
     ("grace", timedelta(0), ""),
@@ -67,6 +86,7 @@ _LEAST: tuple[tuple[str, Any, str], ...] = (
     ("proxies", 0, ""),
     ("recycle_after_tasks", 0, " (0: never)"),
     ("recycle_above_mb", 0, " (0: never)"),
+    *((name, timedelta(minutes=1), ", or who waits for a task misses its end") for name in _NONE_IS_NEVER),
 )
 
 

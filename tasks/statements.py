@@ -192,3 +192,24 @@ DELETE FROM idempotency WHERE (owner, path, key) IN (
   SELECT owner, path, key FROM idempotency WHERE created_at <= %s ORDER BY created_at LIMIT %s
 )
 """
+
+
+# -- what is not kept for ever
+
+
+@cache
+def outlived(postgres: bool, status: str) -> str:
+    """Those that finished in a status before a time, oldest first; the second condition is for the index."""
+    return f"""
+SELECT id FROM tasks WHERE status = '{status}' AND status IN ('cancelled', 'completed', 'failed')
+  AND finished_at <= %s ORDER BY finished_at LIMIT %s {_locking(postgres)}
+"""  # noqa: S608 - constants
+
+
+@cache
+def remove(size: int) -> tuple[str, str]:
+    marks = ", ".join(["%s"] * size)
+    return (
+        f"DELETE FROM attempts WHERE task_id IN ({marks})",  # noqa: S608 - constants
+        f"DELETE FROM tasks WHERE id IN ({marks})",  # noqa: S608 - constants
+    )

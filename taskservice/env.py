@@ -48,6 +48,17 @@ def rate(name: str, default: str) -> Rate:
         raise BadVariable(name, given, FORM) from None
 
 
+def days(name: str, default: float, *, least: float, most: float = 36_500) -> timedelta | None:
+    """A duration, or None where it says ``none``: for ever."""
+    given = text(name, str(default))
+    with suppress(ValueError):
+        if given.lower() == "none":
+            return None
+        if least <= float(given) <= most:  # false for nan, too
+            return timedelta(days=float(given))
+    raise BadVariable(name, given, f"a number of days from {least} to {most}, or none: for ever")
+
+
 def choice(name: str, default: str, allowed: Sequence[str]) -> str:
     """One of the allowed words, in whichever case it was given."""
     given = text(name, default)

@@ -12,6 +12,7 @@ delete(ids)                          what does not run
 expire, park, unpark                 what time and missing workers do to pending tasks
 pause(queues)  resume(queues)        hold a queue back, let it go on
 reserve, keep, forget, is_taken      requests that are sent again
+prune, any_outlived                  finished tasks are not kept for ever
 present, absent                      which workers live, and what they know
 look  asked_to_stop                  what a worker asks before it does anything
 """
@@ -30,6 +31,7 @@ from tasks.lifecycle.leasing import (
     release,
 )
 from tasks.lifecycle.once import KEPT_FOR, forget, is_taken, keep, reserve
+from tasks.lifecycle.pruning import PRUNED_AT_ONCE, any_outlived, prune
 from tasks.lifecycle.queues import pause, resume
 from tasks.lifecycle.settling import REFUSED, Settlement, reap, settle, settle_singly
 from tasks.lifecycle.steering import Cancellation, cancel, retry
@@ -38,12 +40,14 @@ from tasks.lifecycle.workers import absent, handlers_of_the_living, present
 
 __all__ = [
     "KEPT_FOR",
+    "PRUNED_AT_ONCE",
     "REFUSED",
     "Cancellation",
     "Extension",
     "Settlement",
     "Sight",
     "absent",
+    "any_outlived",
     "asked_to_stop",
     "cancel",
     "change",
@@ -60,6 +64,7 @@ __all__ = [
     "park",
     "pause",
     "present",
+    "prune",
     "reap",
     "release",
     "reserve",

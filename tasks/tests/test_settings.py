@@ -72,6 +72,9 @@ BAD = [
     ("TASKSERVICE_APPS", "no_such_app"),
     ("TASKSERVICE_APPS", "json,json.no_such_app"),
     ("TASKSERVICE_GRACE_SECONDS", "-1"),
+    ("TASKSERVICE_KEEP_COMPLETED_DAYS", "0"),
+    ("TASKSERVICE_KEEP_FAILED_DAYS", "never"),
+    ("TASKSERVICE_KEEP_CANCELLED_DAYS", "nan"),
     ("TASKSERVICE_LEASE_SECONDS", "0.5"),
     ("TASKSERVICE_LEASE_SECONDS", "nan"),
     ("TASKSERVICE_MAX_ATTEMPTS", "0"),
@@ -139,6 +142,14 @@ def test_durations_and_lists_are_typed(load: Load) -> None:
     assert loaded["TASKSERVICE"]["lease_for"] == timedelta(seconds=1.5)
     assert loaded["ALLOWED_HOSTS"][:2] == ["a.example", "b.example"]
     assert loaded["DEBUG"] is True
+
+
+def test_how_long_tasks_are_kept_is_a_number_of_days_or_none(load: Load) -> None:
+    loaded = load(TASKSERVICE_KEEP_COMPLETED_DAYS="0.5", TASKSERVICE_KEEP_FAILED_DAYS="None")["TASKSERVICE"]
+
+    assert loaded["keep_completed"] == timedelta(hours=12)
+    assert loaded["keep_failed"] is None
+    assert loaded["keep_cancelled"] == timedelta(days=30)
 
 
 def test_https_makes_cookies_secure(load: Load) -> None:
@@ -308,3 +319,11 @@ def test_each_variable_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
 
     assert [name for name in sorted(set(VARIABLES)) if f"`{name}`" not in readme] == []
+
+
+def test_compose_passes_on_each_variable() -> None:
+    """But for what the image and the file itself decide: where it listens, and which file is the database."""
+    compose = (ROOT / "compose.yaml").read_text()
+
+    decided = {"HOST", "PORT", "DB_PATH"}
+    assert [name for name in sorted(set(VARIABLES) - decided) if f"    {name}:" not in compose] == []

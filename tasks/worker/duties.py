@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,18 +15,23 @@ from uuid import UUID
 from django.db import connections
 
 from tasks import clock, lifecycle
+from tasks.conf import config
 from tasks.contract import Claimant, Lease
 from tasks.lifecycle import Extension, Settlement
 from tasks.lifecycle.settling import Ended
 from tasks.lifecycle.workers import SEEN_EVERY
 from tasks.limits import ROWS_AT_ONCE
+from tasks.logs import event
 from tasks.models import Idempotency, Task, Worker
 from tasks.models.task import database
 from tasks.sqlite.base import DatabaseWrapper
 from tasks.states import Status
 from tasks.worker.lock import WorkerLock
 
+logger = logging.getLogger("tasks.dispatcher")
+
 REAPED_AT_ONCE = 100
+TOLD_AT_LATEST = 100_000  # pruned tasks
 SOON = timedelta(seconds=0.05)  # when a duty did all it may at once, and there is more
 CHECKPOINT_WAL_BYTES = 16 * 1024 * 1024
 QUIET = timedelta(seconds=10)  # after which even a small WAL is written back
@@ -56,6 +63,7 @@ class Duties:
         self._alias = database()
         self._wal_bytes = 0
         self._quiet_since = time.monotonic()
+        self._pruned: Counter[str] = Counter()
 
     def table(self) -> list[Duty]:
         return [
@@ -65,6 +73,7 @@ class Duties:
             Duty("park", timedelta(seconds=5), self.park),
             Duty("expire", timedelta(seconds=2), self.expire),
             Duty("forget", timedelta(minutes=1), self.forget),
+            Duty("prune", timedelta(minutes=1), self.prune),
             Duty("checkpoint", timedelta(seconds=2), self.checkpoint),
         ]
 
@@ -138,6 +147,25 @@ class Duties:
         """Outcomes of requests, kept for those who send them again."""
         old = Idempotency.objects.using(self._alias).filter(created_at__lte=self._now() - lifecycle.KEPT_FOR)
         return old.exists() and lifecycle.forget(now=self._now()) >= ROWS_AT_ONCE
+
+    def prune(self, in_hand: Sequence[Lease]) -> bool:
+        """One batch of finished tasks that were kept long enough; in the end the log tells how many."""
+        for status, age in config().kept_for.items():
+            before = self._now() - age
+            if not lifecycle.any_outlived(status, before=before):
+                continue
+            if count := lifecycle.prune(status, before=before):
+                self._pruned[status.value] += count
+                if self._pruned.total() >= TOLD_AT_LATEST:
+                    self._tell_pruned()
+                return True
+        self._tell_pruned()
+        return False
+
+    def _tell_pruned(self) -> None:
+        if self._pruned:
+            event(logger, logging.INFO, "tasks.pruned", **self._pruned)
+            self._pruned.clear()
 
     def checkpoint(self, in_hand: Collection[Lease]) -> None:
         """Write the WAL back when it has grown, or when nobody has written for a while."""
