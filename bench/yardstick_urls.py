@@ -13,9 +13,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tasks import registry
-from tasks.api.resource import resource
 from tasks.models import Task
 from tasks.pending import Lately
+from tasks.resource import resource
 
 lately = Lately()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from tasks import registry
@@ -11,6 +12,7 @@ from tasks.models import Queue, Task, TaskQuerySet
 from tasks.models.task import database
 from tasks.states import Status, WaitingFor
 
+PARKED_SHOWN = 20
 COUNTED = 1_000  # counting ends here; one more stands for "or more"
 
 
@@ -37,6 +39,39 @@ def live_ids(status: Status, *, limit: int) -> list[UUID] | None:
 def ready_in(queue: str, *, most: int = COUNTED) -> int:
     """How many tasks of this queue are ready, ``most + 1`` at most."""
     return _ready().filter(queue=queue).values("pk")[: most + 1].count()
+
+
+def oldest_ready_in(queue: str) -> datetime | None:
+    """Since when the one that has waited longest is ready: an index step for each priority in use."""
+    found: list[datetime] = []
+    rest = _ready().filter(queue=queue)
+    while first := rest.values_list("priority", "ready_at").first():
+        priority, ready_at = first
+        found += [ready_at] if ready_at else []
+        rest = rest.filter(priority__lt=priority)
+    return min(found, default=None)
+
+
+def parked() -> dict[str, int]:
+    """Handlers that no live worker knows, each with how many tasks wait for it, ``COUNTED + 1`` at most."""
+    waiting = Task.objects.using(database()).filter(waiting_for=WaitingFor.HANDLER).order_by("handler")
+    found: dict[str, int] = {}
+    rest = waiting
+    while len(found) < PARKED_SHOWN and (handler := rest.values_list("handler", flat=True).first()):
+        found[handler] = waiting.filter(handler=handler).values("pk")[: COUNTED + 1].count()
+        rest = waiting.filter(handler__gt=handler)
+    return found
+
+
+def lapsed(before: datetime) -> int:
+    """Leases that ended before that and that nobody has taken back, ``COUNTED + 1`` at most."""
+    held = Task.objects.using(database()).filter(status=Status.PROCESSING, lease_expires_at__lt=before)
+    return held.order_by("lease_expires_at").values("pk")[: COUNTED + 1].count()
+
+
+def first_ready_handlers(queue: str) -> set[str]:
+    """Those of the tasks that would be claimed next from a queue."""
+    return set(_ready().filter(queue=queue).values_list("handler", flat=True)[:COUNTED])
 
 
 def queues_in_use() -> list[str]:

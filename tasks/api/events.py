@@ -10,10 +10,10 @@ from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
 from tasks.api import waiting
 from tasks.api.answers import json_bytes, no_content, tag_of
-from tasks.api.resource import resource
 from tasks.errors import TaskServiceError
 from tasks.models import Task
 from tasks.pending import Situation
+from tasks.resource import resource
 from tasks.states import FINISHED
 
 PING_SECONDS = 15.0  # proxies close what is silent for long

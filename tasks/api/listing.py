@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from django.http import HttpRequest
 
 from tasks.api.pagination import DEFAULT_LIMIT, MAX_LIMIT, Listing, bad_cursor, parse_cursor
-from tasks.api.task_filters import Filter
 from tasks.errors import FieldError, InvalidFields
+from tasks.filtering import Filter
 from tasks.members import ERRORS_SHOWN
 
 Rule = tuple[Callable[[str], bool], str]  # what a value has to be, and the same in words

@@ -17,12 +17,12 @@ from tasks.api.authentication import grant_of
 from tasks.api.creation import Answered
 from tasks.api.prefer import Wish
 from tasks.api.problems import is_outage
-from tasks.api.resource import Described, resource
 from tasks.errors import TaskNotFound
 from tasks.grants import Scope
 from tasks.models import Task, TaskQuerySet
 from tasks.models.task import database
 from tasks.pending import Situation
+from tasks.resource import Described, resource
 
 
 def tasks_of(request: HttpRequest) -> TaskQuerySet:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks import stats
 from tasks.api.pagination import Listing, Page, counted, page_of
-from tasks.api.task_filters import TASK_FILTERS, narrowed, narrowed_by_key
+from tasks.filtering import TASK_FILTERS, narrowed, narrowed_by_key
 from tasks.grants import Grant
 from tasks.models import Task, TaskQuerySet
 from tasks.models.task import database

@@ -16,13 +16,13 @@ from tasks.api.bodies import parse_object, read_bytes
 from tasks.api.listing import listing_from
 from tasks.api.pagination import page_answer, page_of
 from tasks.api.reading import uuid_of
-from tasks.api.resource import time_text
 from tasks.api.views import ApiView
 from tasks.errors import InvalidFields, NameTaken, TokenNotFound
 from tasks.grants import NOT_BOTH, USUAL, Scope, fit
 from tasks.limits import OWNER_CHARS, QUEUES
 from tasks.models import Token
 from tasks.models.task import database
+from tasks.resource import time_text
 
 ADMINS = dict.fromkeys(("GET", "HEAD", "POST", "DELETE"), Scope.ADMIN)
 

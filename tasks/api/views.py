@@ -28,16 +28,16 @@ from tasks.api.origins import comes_from_another_site
 from tasks.api.pagination import page_answer, page_of
 from tasks.api.prefer import Wish
 from tasks.api.reading import find_task, read_task, tasks_of, waited_for
-from tasks.api.resource import attempt_resource, latest_attempt, resource
-from tasks.api.task_filters import TASK_FILTERS
 from tasks.api.task_list import find_page
 from tasks.api.throttle import fields_of
 from tasks.contract import Enqueued
 from tasks.errors import ConflictingState, FieldError, Forbidden, ForeignOrigin, InvalidFields, QueueFull
+from tasks.filtering import TASK_FILTERS
 from tasks.grants import Scope
 from tasks.models import Attempt, Task
 from tasks.models.task import database
 from tasks.pending import Lately, Situation
+from tasks.resource import attempt_resource, latest_attempt, resource
 from tasks.specs import changes_from_json, reason_from_json, retry_from_json, spec_from_json, specs_from_json
 from tasks.states import Status
 
@@ -254,7 +254,7 @@ def only_pending(
 
 
 def _steered(task: Task, *, status: int = 200) -> Answered:
-    return Answered(status=status, body=json_bytes(resource(task, now=timezone.now())).decode())
+    return Answered(status=status, body=json_bytes(resource(task, Situation())).decode())
 
 
 def expect_queues(request: HttpRequest, queues: Collection[str]) -> None:

@@ -23,7 +23,7 @@ ROWS = {
     "migrations",
 }  # fmt: skip
 VERBS = {"lifecycle"}
-EXTRAS = {"stats", "tokens", "logins", "pending"}
+EXTRAS = {"stats", "tokens", "logins", "pending", "filtering", "resource"}
 RUNTIME = {"worker"}
 DOORS = {
     "api", "admin", "templatetags", "backend", "testing", "ops", "management", "serve", "checks", "apps",

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tasks", "0003_tokens"),
+        ("tasks", "0006_task_cancel_reason"),
     ]
 
     operations = [

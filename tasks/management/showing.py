@@ -1,0 +1,107 @@
+"""``tasks list``, ``show`` and ``stats``: what people read, and lines of JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from tasks import stats
+from tasks.management.choosing import all_tasks
+from tasks.management.tables import plain, table, terminal_width
+from tasks.models import Attempt, Task
+from tasks.models.task import database
+from tasks.pending import Situation
+from tasks.resource import attempt_resource, resource, time_text
+from tasks.spans import span
+from tasks.states import Status
+
+HEAD = ("ID", "STATUS", "ATTEMPT", "AGE", "QUEUE", "HANDLER", "TITLE, AND WHAT IS THE MATTER")
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def task_table(tasks: Iterable[Task], situation: Situation) -> str:
+    return table(HEAD, [_row(task, situation) for task in tasks], terminal_width())
+
+
+def _row(task: Task, situation: Situation) -> tuple[str, ...]:
+    attempt = f"{task.attempt - task.attempts_before}/{task.max_attempts}"
+    said = ": ".join(filter(None, (task.title, _matter(task, situation))))
+    age = span(situation.now - task.created_at)
+    return str(task.pk), str(task.status), attempt, age, task.queue, task.handler, said
+
+
+def _matter(task: Task, situation: Situation) -> str:
+    if why := situation.why(task):
+        until = f" in {span(why.until - situation.now)}" if why.until else ""
+        return f"{why.code}{until}"
+    if isinstance(task.error, dict) and task.status != Status.COMPLETED:
+        return f"{task.error.get('type', '')}: {task.error.get('message', '')}"
+    return ""
+
+
+def found(ids: Sequence[UUID]) -> dict[UUID, Task]:
+    return {task.pk: task for task in all_tasks().filter(pk__in=ids)}
+
+
+def attempts_of(task: Task) -> list[Attempt]:
+    return list(Attempt.objects.using(database()).filter(task=task).order_by("number", "pk"))
+
+
+def whole(task: Task, situation: Situation) -> dict[str, Any]:
+    """The resource of the API, with the attempts that did not succeed."""
+    attempts = [attempt_resource(attempt) for attempt in attempts_of(task)]
+    return {**resource(task, situation), "attempts": attempts}
+
+
+def page(task: Task, situation: Situation) -> str:
+    """All about one task, for people."""
+    return "\n".join(_lines(task, situation))
+
+
+def _lines(task: Task, situation: Situation) -> Iterator[str]:
+    shown = resource(task, situation)
+    yield f"{task.pk}  {plain(str(task))}"
+    for name, value in shown.items():
+        if name in ("id", "pending_reason") or value in (None, "", [], {}):
+            continue
+        yield f"  {name:20}{plain(value if isinstance(value, str) else as_json(value))}"
+    if why := situation.why(task):
+        yield f"  {'why it waits':20}{plain(why.detail)}"
+    for attempt in attempts_of(task):
+        ended = f"{attempt.outcome} at {time_text(attempt.ended_at)} on {attempt.worker_id}"
+        yield f"  attempt {attempt.number}, {ended}"
+        if attempt.error_type:
+            yield f"    {attempt.error_type}: {plain(attempt.message)}"
+        yield from (f"    {plain(line)}" for line in attempt.traceback.splitlines())
+
+
+def queue_numbers(situation: Situation) -> list[dict[str, Any]]:
+    """Of each queue in use: what waits, since when, and who would take it."""
+    return [_numbers(queue, situation) for queue in stats.queues_in_use()]
+
+
+def _numbers(queue: str, situation: Situation) -> dict[str, Any]:
+    oldest = stats.oldest_ready_in(queue)
+    serving = [worker for worker in situation.living if worker.serves(queue)]
+    return {
+        "queue": queue,
+        "ready": stats.ready_in(queue),
+        "oldest_ready_seconds": _seconds(oldest, situation.now),
+        "paused": queue in situation.paused,
+        "workers": len(serving),
+    }
+
+
+def _seconds(since: datetime | None, now: datetime) -> float | None:
+    return None if since is None else round(max(0.0, (now - since).total_seconds()), 3)
+
+
+def counts() -> dict[str, int | None]:
+    """By status; ``stats.COUNTED + 1`` stands for more, None for what no index counts."""
+    return {status.value: stats.count(status) for status in Status}
