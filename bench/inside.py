@@ -82,6 +82,12 @@ def claims(samples: str, *limits: str) -> dict[str, list[int]]:
     return durations(int(samples), [int(limit) for limit in limits])
 
 
+def turns(samples: str, limit: str) -> list[int]:
+    from bench.claiming import turns
+
+    return turns(int(samples), int(limit))
+
+
 def pages() -> dict[str, str]:
     from bench.filling import pages
 
@@ -90,7 +96,7 @@ def pages() -> dict[str, str]:
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (fill, pause, resume, pickup, floor, table, backlog, claims, pages)
+    for function in (fill, pause, resume, pickup, floor, table, backlog, claims, turns, pages)
 }
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bench import claim, drain, idle, lists, machine, pickup, posts
+from bench import claim, drain, idle, lists, machine, pickup, posts, prune
 from bench.databases import Kind
 from bench.options import Options
 from bench.peers import comparison, contest
@@ -25,6 +25,7 @@ MEASURES = {
     "posts": Measure(posts.measure, posts.lines),
     "claim": Measure(claim.measure, claim.lines),
     "lists": Measure(lists.measure, lists.lines),
+    "prune": Measure(prune.measure, prune.lines),
     "peers": Measure(contest.measure, comparison.lines),
 }
 

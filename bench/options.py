@@ -15,6 +15,7 @@ MEASURES = {
     "posts": "how fast POST /tasks takes tasks in, alone and beside a drain",
     "claim": "whether a claim takes longer among millions of tasks",
     "lists": "how long the pages of GET /tasks take among millions of tasks",
+    "prune": "whether claims keep their speed while old tasks are pruned",
     "peers": "drain and pickup of other task queues, on the same database",
 }
 
