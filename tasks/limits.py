@@ -22,7 +22,8 @@ MIN_TIMEOUT = timedelta(milliseconds=1)
 MAX_TIMEOUT = timedelta(seconds=1_000_000)  # more than 11 days
 
 QUEUE_RULE = "must be 1 to 64 of A-Z a-z 0-9 . _ : -"
-_QUEUE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+QUEUE_PATTERN = "[A-Za-z0-9._:-]{1,64}"
+_QUEUE = re.compile(QUEUE_PATTERN)
 
 
 def is_queue_name(text: str) -> bool:

@@ -83,6 +83,10 @@ def object_(value: Any) -> dict[str, Any]:
     return value
 
 
+def object_or_null(value: Any) -> dict[str, Any] | None:
+    return None if value is None else object_(value)
+
+
 def whole(value: Any, *, least: int, most: int) -> int:
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if not whole or isinstance(value, bool):

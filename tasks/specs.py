@@ -36,7 +36,7 @@ def spec_from_json(value: Any, *, owner: str, now: Callable[[], datetime], at: s
     """
     if not isinstance(value, dict):
         raise InvalidFields([FieldError(code="type", detail="a task must be an object", pointer=at)])
-    given, errors = members.read_members(value, _MEMBERS, at)
+    given, errors = members.read_members(value, MEMBERS, at)
     errors += _conflicts(value, given, at)
     if errors:
         raise InvalidFields(errors[: members.ERRORS_SHOWN])
@@ -84,7 +84,7 @@ def changes_from_json(value: Any) -> dict[str, Any]:
     if not value:
         detail = "a member to change is required"
         raise InvalidFields([FieldError(code="required", detail=detail, pointer="")])
-    given = _read(value, _CHANGES)
+    given = _read(value, CHANGES)
     if "tags" in given:
         given["tags"] = list(given["tags"])
     return given
@@ -92,13 +92,13 @@ def changes_from_json(value: Any) -> dict[str, Any]:
 
 def reason_from_json(value: Any) -> str | None:
     """Why a task is cancelled, if that is said. Raises InvalidFields."""
-    reason: str | None = _read(value, _CANCEL).get("reason")
+    reason: str | None = _read(value, CANCEL).get("reason")
     return reason
 
 
 def retry_from_json(value: Any) -> dict[str, Any]:
     """The arguments of ``lifecycle.retry``. Raises InvalidFields."""
-    return _read(value, _RETRY)
+    return _read(value, RETRY)
 
 
 def _read(value: Any, checks: dict[str, Callable[[Any], Any]]) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _run_at(given: dict[str, Any], now: Callable[[], datetime]) -> datetime | No
     return given.get("run_at") if delay is None else now() + delay
 
 
-_MEMBERS: dict[str, Callable[[Any], Any]] = {
+MEMBERS: dict[str, Callable[[Any], Any]] = {
     "title": partial(members.text, most=TITLE_CHARS),
     "handler": partial(members.text, most=HANDLER_CHARS),
     "payload": members.object_,
@@ -167,9 +167,6 @@ _MEMBERS: dict[str, Callable[[Any], Any]] = {
         members.seconds, least=MIN_TIMEOUT.total_seconds(), most=int(MAX_TIMEOUT.total_seconds())
     ),
 }
-_CHANGES = {name: check for name, check in _MEMBERS.items() if name in CHANGEABLE}
-_CANCEL: dict[str, Callable[[Any], Any]] = {"reason": partial(members.text, most=REASON_CHARS)}
-_RETRY: dict[str, Callable[[Any], Any]] = {
-    "run_at": members.time,
-    "payload": lambda value: None if value is None else members.object_(value),
-}
+CHANGES = {name: check for name, check in MEMBERS.items() if name in CHANGEABLE}
+CANCEL: dict[str, Callable[[Any], Any]] = {"reason": partial(members.text, most=REASON_CHARS)}
+RETRY: dict[str, Callable[[Any], Any]] = {"run_at": members.time, "payload": members.object_or_null}

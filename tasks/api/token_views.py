@@ -83,7 +83,7 @@ def find_token(token_id: str) -> Token:
 
 def token_from_json(value: dict[str, Any], *, now: datetime) -> dict[str, Any]:
     """What ``tokens.issue`` takes. Raises InvalidFields."""
-    given, errors = members.read_members(value, _MEMBERS)
+    given, errors = members.read_members(value, MEMBERS)
     if "name" not in value:
         errors.append(members.error_at("name", "required", "is required", ""))
     expires_at = given.get("expires_at")
@@ -96,13 +96,13 @@ def token_from_json(value: dict[str, Any], *, now: datetime) -> dict[str, Any]:
     return {"scopes": USUAL, **given}
 
 
-def _scopes(value: Any) -> list[Scope]:
+def scopes(value: Any) -> list[Scope]:
     if not isinstance(value, list) or not value or not all(scope in list(Scope) for scope in value):
         raise members.Wrong("type", f"must be an array of {', '.join(Scope)}")
     return [Scope(scope) for scope in dict.fromkeys(value)]
 
 
-def _queues(value: Any) -> list[str] | None:
+def queues(value: Any) -> list[str] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not 1 <= len(value) <= QUEUES:
@@ -110,10 +110,10 @@ def _queues(value: Any) -> list[str] | None:
     return [members.queue(name) for name in value]
 
 
-_MEMBERS: dict[str, members.Check] = {
+MEMBERS: dict[str, members.Check] = {
     "name": partial(members.text, most=OWNER_CHARS),
     "owner": partial(members.text, most=OWNER_CHARS),
-    "scopes": _scopes,
-    "queues": _queues,
+    "scopes": scopes,
+    "queues": queues,
     "expires_at": members.time,
 }

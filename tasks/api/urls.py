@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from tasks.api import token_views, views
+from tasks.api.openapi.views import Docs, OpenApi
 
 urlpatterns = [
     path("tasks", views.TaskCollection.as_view()),
@@ -18,4 +19,6 @@ urlpatterns = [
     path("tasks/<str:task_id>/events", views.TaskEvents.as_view()),
     path("tokens", token_views.TokenCollection.as_view()),
     path("tokens/<str:token_id>", token_views.TokenDetail.as_view()),
+    path("openapi.json", OpenApi.as_view()),
+    path("docs", Docs.as_view()),
 ]

@@ -58,7 +58,7 @@ class ApiView(APIView):
     """JSON whatever the client accepts; errors become problems by REST framework's EXCEPTION_HANDLER."""
 
     http_method_names = ("get", "post", "patch", "delete", "head", "options")
-    scopes: ClassVar[Mapping[str, Scope]] = MANAGES
+    scopes: ClassVar[Mapping[str, Scope | None]] = MANAGES
 
     @property
     def default_response_headers(self) -> dict[str, str]:

@@ -41,7 +41,8 @@ RULES: dict[tuple[str, str], Scope] = {
     ("GET", "tokens/<str:token_id>"): Scope.ADMIN,
     ("DELETE", "tokens/<str:token_id>"): Scope.ADMIN,
 }
-FOR_EVERYBODY = {("GET", "healthz"), ("GET", "readyz")}  # load balancers have no token
+# load balancers have no token, and what one may ask is no secret
+FOR_EVERYBODY = {("GET", path) for path in ("healthz", "readyz", "openapi.json", "docs")}
 FOR_PEOPLE = ("admin", "admin/")  # by session
 BODIES = {
     "tasks": BODY,
