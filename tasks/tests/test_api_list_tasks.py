@@ -170,7 +170,8 @@ def test_a_page_is_read_by_an_index_and_nothing_is_counted_or_sorted(
     with CaptureQueriesContext(connections[database()]) as asked:
         assert api.get(f"/tasks?{query}").status == 200
 
-    texts = [query["sql"] for query in asked.captured_queries]
+    texts = [query["sql"] for query in asked.captured_queries if 'FROM "tasks"' in query["sql"]]
+    assert texts
     assert not any("COUNT(" in text for text in texts)
     if connections[database()].vendor == "sqlite":
         plan = "\n".join(_plan(text) for text in texts)
@@ -185,7 +186,10 @@ def _plan(sql: str) -> str:
 
 
 def test_the_number_of_queries_does_not_grow_with_the_page(api: Api, seven: list[str]) -> None:
-    with CaptureQueriesContext(connections[database()]) as asked:
+    """What keeps pending ones from running is read once for all of them."""
+    with CaptureQueriesContext(connections[database()]) as for_one:
+        api.get("/tasks?limit=1")
+    with CaptureQueriesContext(connections[database()]) as for_all:
         api.get("/tasks")
 
-    assert len(asked) == 1
+    assert len(for_all) == len(for_one) <= 4

@@ -216,6 +216,7 @@ SET_BY_THE_SERVICE = {
     "releases": 0,
     "args": [1],
     "cancel_requested_at": None,
+    "cancel_reason": None,
     "__class__": "x",
     "_state": {},
     "pk": 1,

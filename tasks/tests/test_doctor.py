@@ -17,7 +17,7 @@ from django.utils import timezone
 from tasks import lifecycle
 from tasks.management import doctor
 from tasks.management.doctor import place, setup, work
-from tasks.models import Queue, Task
+from tasks.models import Queue, Task, Worker
 from tasks.states import Status, WaitingFor
 from tasks.tests.databases import OwnDatabases, without_database
 from tasks.tests.rows import HANDLER, MakeTask, make_worker
@@ -60,12 +60,11 @@ def test_a_dead_worker_with_a_task_is_found_and_told_what_to_do(
 ) -> None:
     worker = run_workers("--n", "1")
     worker.wait_executors(1)
+    wait_until(Worker.objects.exists, "it has told that it lives")
     worker.kill_everything()
     task = make_task(handler="fault.noop")
     held = make_task(Status.PROCESSING, lease_expires_at=timezone.now() - AGO, worker_id="host:1:dead")
     wait_until(lambda: Task.objects.filter(pk__in=[task.pk, held.pk]).count() == 2, "both are there")
-    from tasks.models import Worker
-
     Worker.objects.update(last_seen_at=timezone.now() - AGO)
 
     code, found = run(child_env)
