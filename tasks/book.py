@@ -14,7 +14,7 @@ from django.utils import timezone
 from tasks import statements
 from tasks.contract import LeaseKey
 from tasks.postgres import arrays
-from tasks.statements import INT, JSON, SETTLED, UUID_
+from tasks.statements import INT, JSON, SETTLED, TEXT, UUID_
 
 Row = tuple[Any, ...]
 BATCH = 512  # rows of one VALUES; SQLite allows 32,766 parameters
@@ -48,6 +48,25 @@ class Book:
                 cursor.execute(statements.insert(True, len(rows)), _given(rows))
             else:
                 cursor.executemany(statements.insert(False, 1), rows)
+
+    def insert_keyed(self, rows: Sequence[Row]) -> int:
+        """``rows`` in the order of ``INSERTED`` and ``KEYED``. How many were: others' keys are taken."""
+        with self._connection.cursor() as cursor:
+            if self._postgres:
+                cursor.execute(statements.insert_keyed(True, len(rows)), _given(rows))
+            else:
+                cursor.executemany(statements.insert_keyed(False, 1), rows)
+            return int(cursor.rowcount)
+
+    def holders(self, keys: Iterable[tuple[str, str]], now: datetime) -> list[Row]:
+        """For (owner, key): (owner, key, id, fence, status, queue, whether its time is over)."""
+        rows = self._rows_in_batches(statements.HOLDERS, (TEXT, TEXT), sorted(keys), self.time(now))
+        return [(*row[:2], *_key(row[2:]), *row[4:6], bool(row[6])) for row in rows]
+
+    def give_up(self, ids: Iterable[UUID], now: datetime) -> None:
+        """The unique keys of these, if their time is over."""
+        with self._connection.cursor() as cursor:
+            cursor.executemany(statements.GIVE_UP, [(self.id(id_), self.time(now)) for id_ in sorted(ids)])
 
     def ready_queues(self) -> list[str]:
         """The queues that have ready tasks and are not paused, by name: one index step for each."""

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from tasks.states import Status, WaitingFor
 from tasks.storable import storable_text
+from tasks.unique import Unique
 
 MESSAGE_CHARS = 2_000  # of an error's message
 TRACEBACK_CHARS = 20_000  # of a traceback: its end, where the error is
@@ -32,11 +33,15 @@ class TaskSpec:
     expires_at: datetime | None = None  # never start after; None: never expires
     max_attempts: int = 5
     timeout: timedelta | None = timedelta(minutes=5)  # None: no limit
+    unique: Unique | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enqueued:
-    """A task just made. Its fields are named like the row's, so that one reader serves both."""
+    """A task just made, or else ``deduplicated``: the one that has its unique key.
+
+    Its fields are named like the row's, so that one reader serves both.
+    """
 
     id: UUID
     title: str
@@ -67,6 +72,8 @@ class Enqueued:
     lease_expires_at: datetime | None = None
     cancel_requested_at: datetime | None = None
     cancel_reason: str | None = None
+    unique_key: str | None = None
+    deduplicated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
+from uuid import UUID
 
 
 class TaskServiceError(Exception):
@@ -86,6 +87,15 @@ class ConflictingState(TaskServiceError):
         self.status = status
 
 
+class KeyHeld(ConflictingState):
+    """It had a unique key that another task has now."""
+
+    def __init__(self, status: str, holder: UUID) -> None:
+        super().__init__("retried", status)
+        self.args = (f"This task cannot be retried: the task {holder} has its unique key.",)
+        self.holder = holder
+
+
 class KeyInFlight(TaskServiceError):
     """A request with the same Idempotency-Key is being decided."""
 
@@ -102,6 +112,17 @@ class KeyReused(TaskServiceError):
 
     def __init__(self) -> None:
         super().__init__("This Idempotency-Key was used with another body; take a new key for a new request.")
+
+
+class DuplicateKey(TaskServiceError):
+    """Another task has this unique key."""
+
+    code = "duplicate"
+
+    def __init__(self, task_id: UUID | None, why: str, *, at: str = "") -> None:
+        super().__init__(f"{'Another task' if task_id is None else f'The task {task_id}'} {why}.")
+        self.task_id = task_id  # None: one that this client may not know, or that was not made
+        self.pointer = f"{at}/unique/key"  # RFC 6901, into the body
 
 
 class NameTaken(TaskServiceError):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import Any
 
 from tasks.errors import FieldError
@@ -28,6 +30,14 @@ class Wrong(Exception):
         self.code = code
 
 
+class WrongWithin(Exception):
+    """What is wrong with the members of an object; their pointers begin at it."""
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        super().__init__(f"{len(errors)} errors")
+        self.errors = errors
+
+
 def read_members(
     value: Mapping[str, Any], checks: Mapping[str, Check], at: str = ""
 ) -> tuple[dict[str, Any], list[FieldError]]:
@@ -47,6 +57,8 @@ def read_members(
             given[name] = check(member)
         except Wrong as wrong:
             errors.append(error_at(name, wrong.code, str(wrong), at))
+        except WrongWithin as within:
+            errors += [replace(error, pointer=f"{at}/{name}{error.pointer}") for error in within.errors]
     return given, errors
 
 
@@ -67,6 +79,14 @@ def text(value: Any, *, most: int) -> str:
     if len(value) > most:
         raise Wrong("length", f"must have at most {most:,} characters")
     return value
+
+
+def one_of[Choice: Enum](choices: type[Choice], value: Any) -> Choice:
+    if not isinstance(value, str):
+        raise Wrong("type", "must be a string")
+    if value not in choices:
+        raise Wrong("choice", f"must be one of {', '.join(str(choice.value) for choice in choices)}")
+    return choices(value)
 
 
 def queue(value: Any) -> str:

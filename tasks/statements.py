@@ -7,6 +7,7 @@ one makes SQLite plan anew each time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 # the types of a VALUES column, for PostgreSQL, which cannot guess them
@@ -30,6 +31,9 @@ INSERTED = {
     "priority": INT, "tags": JSONB, "run_at": TIME, "expires_at": TIME, "max_attempts": INT,
     "timeout_seconds": "double precision", "created_at": TIME, "ready_at": TIME, "waiting_for": TEXT,
 }
+KEYED = {  # the further columns of a task with a unique key
+    "unique_key": TEXT, "unique_while": TEXT, "unique_until": TIME, "unique_fence": INT,
+}
 SETTLED = {
     "id": UUID_, "fence": INT, "status": TEXT, "attempt": INT, "crashes": INT, "releases": INT,
     "ready_at": TIME, "run_at": TIME, "waiting_for": TEXT, "finished_at": TIME, "error": JSON,
@@ -47,10 +51,21 @@ CLAIMED = (
 
 @cache
 def insert(postgres: bool, size: int) -> str:
+    return _insert(postgres, INSERTED, size)
+
+
+@cache
+def insert_keyed(postgres: bool, size: int) -> str:
+    """No row where another task has the key. On PostgreSQL it waits for one who is just taking it."""
+    return f"{_insert(postgres, INSERTED | KEYED, size)} ON CONFLICT DO NOTHING"
+
+
+def _insert(postgres: bool, types: Mapping[str, str], size: int) -> str:
     return f"""
-INSERT INTO tasks ({", ".join(INSERTED)},
+INSERT INTO tasks ({", ".join(types)},
   status, attempt, attempts_before, crashes, releases, fence, worker_id)
-SELECT given.*, 'pending', 0, 0, 0, 0, 0, '' FROM ({rows(postgres, (*INSERTED.values(),), size)}) AS given
+SELECT given.*, 'pending', 0, 0, 0, 0, 0, ''
+FROM ({rows(postgres, (*types.values(),), size)}) AS given WHERE true
 """  # noqa: S608 - constants
 
 
@@ -162,6 +177,21 @@ WITH v(k, f) AS ({{rows}})
 SELECT id, fence, cancel_requested_at, cancel_reason FROM tasks JOIN v ON {_HELD}
 {"ORDER BY id FOR UPDATE OF tasks" if postgres else ""}
 """  # noqa: S608 - constants
+
+
+# -- unique keys
+
+# The condition of the index task_unique_idx, so that it serves: this is when a key counts.
+HOLDS = (
+    "(unique_while = 'ttl' OR (status IN ('pending', 'processing') AND unique_while = 'live')"
+    " OR (fence = unique_fence AND status = 'pending' AND unique_while = 'pending'))"
+)
+HOLDERS = f"""
+WITH v(o, k) AS ({{rows}})
+SELECT tasks.owner, unique_key, id, fence, status, queue, unique_until IS NOT NULL AND unique_until <= %s
+FROM v CROSS JOIN tasks WHERE tasks.owner = v.o AND unique_key = v.k AND {HOLDS}
+"""  # noqa: S608 - constants
+GIVE_UP = "UPDATE tasks SET unique_while = NULL WHERE id = %s AND unique_until <= %s"
 
 
 # -- requests that are sent again

@@ -104,6 +104,7 @@ def _facts(task: Task, workers: Collection[str], now: datetime) -> Iterator[Fact
     yield "Worker", _worker(task.worker_id, workers)
     yield "Crashes", task.crashes or None
     yield "Handed back", task.releases or None
+    yield "Unique key", task.unique_key
     yield "Tags", ", ".join(map(str, task.tags))
     yield "Owner", task.owner
 

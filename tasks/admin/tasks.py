@@ -131,7 +131,7 @@ class TaskAdmin(Window):
         moved = lifecycle.retry(ids)
         sentence = f"{moved:,} of {len(ids):,} queued again."
         if moved < len(ids):
-            sentence += " Only finished tasks can run again."
+            sentence += " Only finished tasks can run again, and not while another has their unique key."
         self.tell(request, sentence, done=bool(moved))
         if moved:
             self.note(request, _rows(ids), f"Run again by hand: {moved:,} of {len(ids):,} queued again.")

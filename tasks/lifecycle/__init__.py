@@ -7,6 +7,7 @@ settle(outcomes, now)                record what attempts came to
 release(leases, now)                 hand back what was not begun
 reap(now, limit, ...)                take back what nobody holds any more
 cancel(ids)  retry(ids)              by hand
+holder_of_its_key(id)                why a retry moved nothing
 change(id, changes)  run_now(id)     while it is pending
 delete(ids)                          what does not run
 expire, park, unpark                 what time and missing workers do to pending tasks
@@ -34,7 +35,7 @@ from tasks.lifecycle.once import KEPT_FOR, forget, is_taken, keep, reserve
 from tasks.lifecycle.pruning import PRUNED_AT_ONCE, any_outlived, prune
 from tasks.lifecycle.queues import pause, resume
 from tasks.lifecycle.settling import REFUSED, Settlement, reap, settle, settle_singly
-from tasks.lifecycle.steering import Cancellation, cancel, retry
+from tasks.lifecycle.steering import Cancellation, cancel, holder_of_its_key, retry
 from tasks.lifecycle.waiting import expire, park, unpark
 from tasks.lifecycle.workers import absent, handlers_of_the_living, present
 
@@ -58,6 +59,7 @@ __all__ = [
     "extend",
     "forget",
     "handlers_of_the_living",
+    "holder_of_its_key",
     "is_taken",
     "keep",
     "look",

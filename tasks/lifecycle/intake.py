@@ -9,12 +9,13 @@ from typing import Any
 from django.db import transaction
 
 from tasks import bell, clock, registry
-from tasks.book import Book
+from tasks.book import Book, Row
 from tasks.conf import config
 from tasks.contract import Enqueued, TaskSpec
 from tasks.errors import TooLarge
 from tasks.ids import new_task_id
 from tasks.lifecycle.again import again
+from tasks.lifecycle.keys import Wish, make_keyed
 from tasks.models.task import database
 from tasks.statements import INSERTED
 from tasks.states import WaitingFor
@@ -25,8 +26,9 @@ from tasks.storable import to_json
 def enqueue(specs: Sequence[TaskSpec]) -> list[Enqueued]:
     """Make tasks, all or none, in one commit, or within the caller's transaction.
 
-    Raises UnknownHandler, TooLarge, or what ``storable.to_json`` raises for values that JSON
-    cannot carry; nothing was written then.
+    Where another task has the unique key of one, the other comes back, ``deduplicated``, or
+    DuplicateKey is raised, as the spec says. Raises UnknownHandler, TooLarge, or what
+    ``storable.to_json`` raises for values that JSON cannot carry; nothing was written then.
     """
     if not specs:
         return []
@@ -34,13 +36,33 @@ def enqueue(specs: Sequence[TaskSpec]) -> list[Enqueued]:
         registry.find(spec.handler)
     texts = [_texts(spec) for spec in specs]  # first: what is refused must not spoil the caller's transaction
     alias = database()
-    with transaction.atomic(using=alias, savepoint=False):
+    keyed = any(spec.unique for spec in specs)
+    with transaction.atomic(using=alias, savepoint=keyed):  # what a conflict undoes is undone alone
         now = clock.now(alias)
         made = [_enqueued(spec, now) for spec in specs]
         book = Book(alias)
-        book.insert([_row(task, columns, book) for task, columns in zip(made, texts, strict=True)])
+        rows = [_row(task, columns, book) for task, columns in zip(made, texts, strict=True)]
+        if keyed:
+            made = _make_mixed(book, specs, made, rows, now)
+        else:
+            book.insert(rows)
         bell.ring_on_commit(alias)
     return made
+
+
+def _make_mixed(
+    book: Book, specs: Sequence[TaskSpec], made: Sequence[Enqueued], rows: Sequence[Row], now: datetime
+) -> list[Enqueued]:
+    """Tasks with and without a unique key."""
+    if plain := [row for spec, row in zip(specs, rows, strict=True) if spec.unique is None]:
+        book.insert(plain)
+    wishes = [
+        Wish(spec.unique, task, row, spec.unique.until(now))
+        for spec, task, row in zip(specs, made, rows, strict=True)
+        if spec.unique is not None
+    ]
+    keyed = iter(make_keyed(book, wishes, now))
+    return [task if spec.unique is None else next(keyed) for spec, task in zip(specs, made, strict=True)]
 
 
 def _enqueued(spec: TaskSpec, now: datetime) -> Enqueued:
@@ -62,6 +84,7 @@ def _enqueued(spec: TaskSpec, now: datetime) -> Enqueued:
         waiting_for=WaitingFor.TIME if waits else None,
         timeout_seconds=None if spec.timeout is None else spec.timeout.total_seconds(),
         max_attempts=spec.max_attempts,
+        unique_key=None if spec.unique is None else spec.unique.key,
     )
 
 

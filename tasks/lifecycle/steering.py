@@ -9,17 +9,19 @@ from itertools import batched
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from tasks import bell, clock, states
+from tasks.book import Book
 from tasks.contract import ErrorReport
 from tasks.errors import TaskCancelled
 from tasks.lifecycle.again import again
 from tasks.lifecycle.intake import expect_small
+from tasks.lifecycle.keys import ROUNDS, without_their_key
 from tasks.lifecycle.settling import error_json
 from tasks.limits import ROWS_AT_ONCE
-from tasks.models import Task
+from tasks.models import Task, TaskQuerySet
 from tasks.models.task import database
 from tasks.states import FINISHED, Status, WaitingFor
 from tasks.storable import to_json
@@ -75,25 +77,36 @@ def retry(
 ) -> int:
     """Make finished tasks pending again, with a new budget of attempts; their history stays.
 
-    ``payload``: another one; None: as before. What is not finished is left alone. Returns how many
-    were moved. Raises TooLarge.
+    ``payload``: another one; None: as before. A task that had a unique key takes it again; one whose
+    key another task has by now is left alone, like what is not finished. Returns how many were moved.
+    Raises TooLarge.
     """
     return sum(_retry_page(page, run_at, payload) for page in batched(ids, ROWS_AT_ONCE))
 
 
-@again
 def _retry_page(ids: Sequence[UUID], run_at: datetime | None, payload: dict[str, Any] | None) -> int:
+    for _ in range(ROUNDS):
+        try:
+            return _retry_at_once(ids, run_at, payload)
+        except IntegrityError:  # between the look and the move, somebody took a key
+            continue
+    return _retry_at_once(ids, run_at, payload)
+
+
+@again
+def _retry_at_once(ids: Sequence[UUID], run_at: datetime | None, payload: dict[str, Any] | None) -> int:
     alias = database()
-    with transaction.atomic(using=alias):
+    with transaction.atomic(using=alias):  # a savepoint within a caller's: for the IntegrityError
+        now = clock.now(alias)
         tasks = Task.objects.using(alias)
         locked = tasks.select_for_update().filter(pk__in=ids, status__in=states.RETRY.sources).order_by("pk")
-        finished = list(locked.values_list("pk", flat=True))  # everybody locks in this order
+        finished = _without_rivals(locked, now)
         if payload is not None:
             for args in tasks.filter(pk__in=finished).values_list("args", flat=True):
                 expect_small(to_json(args), to_json(payload))
         moved = tasks.filter(pk__in=finished).move(
             states.RETRY,
-            **_when(run_at, clock.now(alias)),
+            **_when(run_at, now),
             **({} if payload is None else {"payload": payload}),
             expires_at=None,  # asked for by hand, now
             attempts_before=F("attempt"),
@@ -103,12 +116,31 @@ def _retry_page(ids: Sequence[UUID], run_at: datetime | None, payload: dict[str,
             cancel_reason=None,
             finished_at=None,
             result=None,
+            unique_fence=F("fence"),
         )
         bell.ring_on_commit(alias)
     return moved
+
+
+def _without_rivals(locked: TaskQuerySet, now: datetime) -> list[UUID]:
+    """Those whose unique key, if they had one, no other task has by now."""
+    finished = list(locked.values_list("pk", "owner", "unique_key", "unique_while"))
+    keys = {pk: (owner, key) for pk, owner, key, while_ in finished if key is not None and while_}
+    blocked = without_their_key(Book(database()), keys, now) if keys else {}
+    return [pk for pk, *_ in finished if pk not in blocked]
 
 
 def _when(run_at: datetime | None, now: datetime) -> Mapping[str, Any]:
     if run_at is not None and run_at > now:
         return {"run_at": run_at, "ready_at": None, "waiting_for": WaitingFor.TIME}
     return {"run_at": run_at, "ready_at": now}
+
+
+def holder_of_its_key(task_id: UUID) -> UUID | None:
+    """Who keeps a finished task from being retried: the task that has its unique key now."""
+    alias = database()
+    task = Task.objects.using(alias).filter(pk=task_id).first()
+    if task is None or task.unique_key is None or task.unique_while is None:
+        return None
+    key = (task.owner, task.unique_key)
+    return without_their_key(Book(alias), {task.pk: key}, clock.now(alias)).get(task.pk)

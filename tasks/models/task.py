@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models, router
-from django.db.models import Q
+from django.db.models import F, Q
 
 from tasks.grants import Grant
 from tasks.ids import new_task_id
 from tasks.limits import REASON_CHARS
 from tasks.models.exact_json import ExactJsonField
 from tasks.states import FINISHED_VALUES, Status, Transition, WaitingFor
+from tasks.unique import KEY_CHARS, UniqueWhile
+
+UNFINISHED = (Status.PENDING, Status.PROCESSING)
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
@@ -49,6 +52,14 @@ class Task(models.Model):
     max_attempts = models.PositiveIntegerField(default=5, help_text="Of the present budget.")
     timeout_seconds = models.FloatField(null=True, help_text="How long one attempt may run; empty: no limit.")
     created_at = models.DateTimeField()
+
+    # one at a time with this key: how long it counts, the index below says
+    unique_key = models.CharField(max_length=KEY_CHARS, null=True)  # noqa: DJ001 - null: none
+    unique_while = models.CharField(  # noqa: DJ001 - null: it does not count any more
+        max_length=16, choices=UniqueWhile, null=True
+    )
+    unique_until = models.DateTimeField(null=True, help_text="Then another may have its key.")
+    unique_fence = models.BigIntegerField(null=True, help_text="The fence with which it took its key.")
 
     # where it stands
     status = models.CharField(max_length=16, choices=Status, default=Status.PENDING)
@@ -123,6 +134,28 @@ class Task(models.Model):
             models.Index(fields=["id"], name="task_cancelled_idx", condition=Q(status=Status.CANCELLED)),
         )
         constraints = (
+            # a unique key counts while a row is in here. No statement ends that: a new status does, or the
+            # fence, or whoever takes over a key whose time is over. statements.HOLDS says the same
+            models.UniqueConstraint(
+                fields=["owner", "unique_key"],
+                name="task_unique_idx",
+                condition=Q(unique_while=UniqueWhile.TTL)
+                | Q(unique_while=UniqueWhile.LIVE, status__in=UNFINISHED)
+                | Q(unique_while=UniqueWhile.PENDING, status=Status.PENDING, fence=F("unique_fence")),
+            ),
+            models.CheckConstraint(
+                name="task_unique_while_known",
+                condition=Q(unique_while__isnull=True)
+                | Q(
+                    unique_while__in=UniqueWhile.values, unique_key__isnull=False, unique_fence__isnull=False
+                ),
+            ),
+            models.CheckConstraint(
+                name="task_unique_ttl_ends",
+                condition=Q(unique_while__isnull=True)
+                | ~Q(unique_while=UniqueWhile.TTL)
+                | Q(unique_until__isnull=False),
+            ),
             models.CheckConstraint(name="task_status_known", condition=Q(status__in=Status.values)),
             models.CheckConstraint(
                 name="task_lease_iff_processing",

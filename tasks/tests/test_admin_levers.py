@@ -19,6 +19,9 @@ from tasks.tests.staff import QUEUES, TASKS, StaffClient, page_of, pull, pull_on
 __all__ = ["staff_client"]  # a fixture
 
 
+WHY = "Only finished tasks can run again, and not while another has their unique key."
+
+
 def statuses(*tasks: Task) -> list[str]:
     return [Task.objects.get(pk=task.pk).status for task in tasks]
 
@@ -36,7 +39,7 @@ def test_run_again_counts_what_moved(admin_client: Client, make_task: MakeTask) 
 
     said = pull(admin_client, TASKS, "retry", [task.pk for task in tasks])
 
-    assert said == ["3 of 5 queued again. Only finished tasks can run again."]
+    assert said == [f"3 of 5 queued again. {WHY}"]
     assert statuses(*tasks) == ["pending", "processing", "pending", "pending", "pending"]
 
 
@@ -58,7 +61,7 @@ def test_what_no_longer_matches_the_filter_is_counted_too(admin_client: Client, 
 
     said = pull(admin_client, f"{TASKS}?status=failed", "retry", [still.pk, gone.pk])
 
-    assert said == ["1 of 2 queued again. Only finished tasks can run again."]
+    assert said == [f"1 of 2 queued again. {WHY}"]
 
 
 def test_all_that_match_can_be_chosen_at_once(admin_client: Client, make_task: MakeTask) -> None:

@@ -52,6 +52,13 @@ def test_a_task_in_any_status_has_a_page(admin_client: Client, make_task: MakeTa
     assert status.label in page
 
 
+def test_a_unique_key_is_shown_as_the_text_that_it_is(admin_client: Client, make_task: MakeTask) -> None:
+    page = text_of(admin_client, page_of(make_task(unique_key="<b>report-42")))
+
+    assert "Unique key" in page
+    assert "&lt;b&gt;report-42" in page
+
+
 def test_attempts_are_told_newest_first_with_their_tracebacks(
     admin_client: Client, leased_task: LeasedTask
 ) -> None:

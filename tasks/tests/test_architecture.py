@@ -15,7 +15,7 @@ ROOT = PACKAGE.parent
 
 VALUES = {
     "states", "contract", "decide", "backoff", "ids", "errors", "conf", "registry", "handlers", "logs",
-    "context", "results", "limits", "specs", "storable", "grants", "members", "locality",
+    "context", "results", "limits", "specs", "storable", "grants", "members", "locality", "unique",
     "rates", "spans",
 }  # fmt: skip
 ROWS = {

@@ -16,6 +16,7 @@ from tasks.tests.rows import LeasedTask, MakeTask, columns_for
 NOW = timezone.now()
 UNFINISHED = [status for status in Status if status not in FINISHED]
 NOT_PROCESSING = [status for status in Status if status != Status.PROCESSING]
+KEYED = {"unique_key": "k", "unique_while": "live", "unique_fence": 0}
 
 IMPOSSIBLE: list[tuple[str, Status, dict[str, Any]]] = [
     ("task_lease_iff_processing", Status.PROCESSING, {"lease_expires_at": None}),
@@ -34,6 +35,10 @@ IMPOSSIBLE: list[tuple[str, Status, dict[str, Any]]] = [
         for status in Status
         if status != Status.PENDING
     ),
+    ("task_unique_while_known", Status.PENDING, {**KEYED, "unique_while": "always"}),
+    ("task_unique_while_known", Status.PENDING, {**KEYED, "unique_key": None}),
+    ("task_unique_while_known", Status.PENDING, {**KEYED, "unique_fence": None}),
+    ("task_unique_ttl_ends", Status.COMPLETED, {**KEYED, "unique_while": "ttl"}),
 ]
 
 
@@ -90,8 +95,42 @@ def test_an_attempt_is_recorded_once_for_each_lease(leased_task: LeasedTask) -> 
         Attempt.objects.create(**given)
 
 
+HOLDING = [
+    ("pending", Status.PENDING, 0),
+    *(("live", status, 1) for status in UNFINISHED),
+    *(("ttl", status, 1) for status in Status),
+]
+NOT_HOLDING = [
+    *(("pending", status, 0) for status in Status if status != Status.PENDING),
+    ("pending", Status.PENDING, 1),  # it was claimed
+    *(("live", status, 0) for status in sorted(FINISHED)),
+]
+
+
+@pytest.mark.parametrize(("while_", "status", "fence"), HOLDING)
+def test_a_key_that_counts_is_there_once(
+    make_task: MakeTask, while_: str, status: Status, fence: int
+) -> None:
+    keyed = {**KEYED, "unique_while": while_, "unique_until": NOW}
+    make_task(status, fence=fence, **keyed)
+    make_task(**{**keyed, "unique_key": "other"})
+    make_task(**{**keyed, "owner": "other"})
+
+    with pytest.raises(IntegrityError), transaction.atomic(using=database()):
+        make_task(**KEYED)
+
+
+@pytest.mark.parametrize(("while_", "status", "fence"), NOT_HOLDING)
+def test_a_key_that_does_not_count_is_free(
+    make_task: MakeTask, while_: str, status: Status, fence: int
+) -> None:
+    make_task(status, fence=fence, **{**KEYED, "unique_while": while_})
+
+    make_task(**KEYED)
+
+
 def test_every_constraint_is_tried_here() -> None:
-    tried = {name for name, _, _ in IMPOSSIBLE} | {"task_status_known"}
+    tried = {name for name, _, _ in IMPOSSIBLE} | {"task_status_known", "task_unique_idx"}
 
     assert {constraint.name for constraint in Task._meta.constraints} == tried
 

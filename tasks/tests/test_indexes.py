@@ -230,3 +230,10 @@ def test_steering_goes_by_the_key(make_task: MakeTask) -> None:
 
     assert_only(plans_of(lambda: lifecycle.cancel(ids)), KEY)
     assert_only(plans_of(lambda: lifecycle.retry(ids)), KEY)
+
+
+def test_a_unique_key_is_found_by_its_index(make_task: MakeTask) -> None:
+    """The statement says when a key counts in the same words as the index."""
+    book = Book(database())
+
+    assert_only(plans_of(lambda: book.holders([("", "k"), ("", "l")], timezone.now())), "task_unique_idx")
