@@ -35,6 +35,7 @@ def resource(task: Described, situation: Situation) -> dict[str, Any]:
         "finished_at": time_text(task.finished_at),
         "result": task.result,
         "error": task.error,
+        "unique_key": task.unique_key,
         "worker": _worker(task),
         "cancel_requested_at": time_text(task.cancel_requested_at),
         "cancel_reason": task.cancel_reason,

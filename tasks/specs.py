@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache, partial
 from itertools import islice
@@ -24,15 +25,24 @@ from tasks.limits import (
     expires_too_soon,
 )
 from tasks.registry import ServiceTask
+from tasks.unique import Unique, unique_from_json
 
 MAX_DELAY_SECONDS = 315_360_000  # ten years
 
 
-def spec_from_json(value: Any, *, owner: str, now: Callable[[], datetime], at: str = "") -> TaskSpec:
+def spec_from_json(
+    value: Any,
+    *,
+    owner: str,
+    queues: Collection[str] | None = None,
+    now: Callable[[], datetime],
+    at: str = "",
+) -> TaskSpec:
     """A spec from a parsed JSON value, filled up with what the handler says itself.
 
-    ``now`` is asked only where the value counts from it. ``at``: the JSON pointer of the value in
-    the body. Raises InvalidFields with everything that is wrong, or else UnknownHandler.
+    ``queues``: whoever asks may know of tasks in these alone; None: in all. ``now`` is asked only
+    where the value counts from it. ``at``: the JSON pointer of the value in the body. Raises
+    InvalidFields with everything that is wrong, or else UnknownHandler.
     """
     if not isinstance(value, dict):
         raise InvalidFields([FieldError(code="type", detail="a task must be an object", pointer=at)])
@@ -53,10 +63,13 @@ def spec_from_json(value: Any, *, owner: str, now: Callable[[], datetime], at: s
         expires_at=given.get("expires_at"),
         max_attempts=given.get("max_attempts", handler.max_attempts),
         timeout=given.get("timeout_seconds", handler.timeout),
+        unique=_unique(given, queues, at),
     )
 
 
-def specs_from_json(value: Any, *, owner: str, now: Callable[[], datetime]) -> list[TaskSpec]:
+def specs_from_json(
+    value: Any, *, owner: str, queues: Collection[str] | None = None, now: Callable[[], datetime]
+) -> list[TaskSpec]:
     """The specs of ``{"tasks": [...]}``. Raises as ``spec_from_json``, for all of them together."""
     tasks = _batch(value)
     present = cache(now)  # the same for all
@@ -65,7 +78,8 @@ def specs_from_json(value: Any, *, owner: str, now: Callable[[], datetime]) -> l
     stranger: UnknownHandler | None = None
     for number, task in enumerate(tasks):
         try:
-            specs.append(spec_from_json(task, owner=owner, now=present, at=f"/tasks/{number}"))
+            at = f"/tasks/{number}"
+            specs.append(spec_from_json(task, owner=owner, queues=queues, now=present, at=at))
         except InvalidFields as error:
             errors += error.fields
         except UnknownHandler as error:
@@ -152,6 +166,11 @@ def _run_at(given: dict[str, Any], now: Callable[[], datetime]) -> datetime | No
     return given.get("run_at") if delay is None else now() + delay
 
 
+def _unique(given: dict[str, Any], queues: Collection[str] | None, at: str) -> Unique | None:
+    unique: Unique | None = given.get("unique")
+    return None if unique is None else replace(unique, queues=queues, at=at)
+
+
 MEMBERS: dict[str, Callable[[Any], Any]] = {
     "title": partial(members.text, most=TITLE_CHARS),
     "handler": partial(members.text, most=HANDLER_CHARS),
@@ -166,6 +185,7 @@ MEMBERS: dict[str, Callable[[Any], Any]] = {
     "timeout_seconds": partial(
         members.seconds, least=MIN_TIMEOUT.total_seconds(), most=int(MAX_TIMEOUT.total_seconds())
     ),
+    "unique": unique_from_json,
 }
 CHANGES = {name: check for name, check in MEMBERS.items() if name in CHANGEABLE}
 CANCEL: dict[str, Callable[[Any], Any]] = {"reason": partial(members.text, most=REASON_CHARS)}

@@ -53,7 +53,7 @@ def unique_from_json(value: Any) -> Unique:
     """A check of ``members``. Raises Wrong or WrongWithin."""
     if not isinstance(value, dict):
         raise members.Wrong("type", "must be an object with a key")
-    given, errors = members.read_members(value, _MEMBERS)
+    given, errors = members.read_members(value, MEMBERS)
     if "key" not in value:
         errors.append(members.error_at("key", "required", "is required", ""))
     if given.get("while") == UniqueWhile.TTL and value.get("ttl_seconds") is None:
@@ -71,7 +71,7 @@ def unique_from_json(value: Any) -> Unique:
 _TTL_MISSING = FieldError(
     code="required", detail='ttl_seconds is required with while "ttl"', pointer="/ttl_seconds"
 )
-_MEMBERS: dict[str, members.Check] = {
+MEMBERS: dict[str, members.Check] = {
     "key": partial(members.text, most=KEY_CHARS),
     "while": partial(members.one_of, UniqueWhile),
     "on_conflict": partial(members.one_of, OnConflict),

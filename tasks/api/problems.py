@@ -18,6 +18,7 @@ from rest_framework.exceptions import MethodNotAllowed
 from tasks import postgres
 from tasks.api.answers import json_answer
 from tasks.errors import (
+    DuplicateKey,
     InvalidFields,
     InvalidJson,
     KeyInFlight,
@@ -123,6 +124,12 @@ def _(error: UnknownHandler) -> dict[str, Any]:
     if error.pointer is None:
         return {}
     return {"errors": [{"pointer": error.pointer, "code": error.code, "detail": str(error)}]}
+
+
+@_members.register
+def _(error: DuplicateKey) -> dict[str, Any]:
+    named = {} if error.task_id is None else {"task_id": str(error.task_id)}
+    return named | {"errors": [{"pointer": error.pointer, "code": error.code, "detail": str(error)}]}
 
 
 def is_outage(error: BaseException | None) -> bool:

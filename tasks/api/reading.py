@@ -76,7 +76,9 @@ def waited_for(request: HttpRequest, answered: Answered, wish: Wish) -> HttpResp
         if isinstance(error, TaskNotFound) or is_outage(error):
             return None
         raise
-    return task_answer(task, status=201, headers={"Location": answered.location, **wish.applied})
+    shown = resource(task, Situation()) | ({"deduplicated": True} if answered.status == 200 else {})
+    headers = {"Location": answered.location, **wish.applied}
+    return json_answer(shown, status=answered.status, headers=headers)
 
 
 def _waited_for(find: Callable[[], Task], wish: Wish) -> tuple[Task, bool]:

@@ -24,26 +24,35 @@ from tasks.api.events import event_stream
 from tasks.api.group_commit import GroupCommit
 from tasks.api.idempotency import REPLAYED, once_of
 from tasks.api.listing import listing_from
+from tasks.api.making import many_made, one_made
 from tasks.api.origins import comes_from_another_site
 from tasks.api.pagination import page_answer, page_of
 from tasks.api.prefer import Wish
 from tasks.api.reading import find_task, read_task, tasks_of, waited_for
 from tasks.api.task_list import find_page
 from tasks.api.throttle import fields_of
-from tasks.contract import Enqueued
-from tasks.errors import ConflictingState, FieldError, Forbidden, ForeignOrigin, InvalidFields, QueueFull
+from tasks.contract import TaskSpec
+from tasks.errors import (
+    ConflictingState,
+    FieldError,
+    Forbidden,
+    ForeignOrigin,
+    InvalidFields,
+    KeyHeld,
+    QueueFull,
+)
 from tasks.filtering import TASK_FILTERS
 from tasks.grants import Scope
 from tasks.models import Attempt, Task
 from tasks.models.task import database
-from tasks.pending import Lately, Situation
+from tasks.pending import Situation
 from tasks.resource import attempt_resource, latest_attempt, resource
 from tasks.specs import changes_from_json, reason_from_json, retry_from_json, spec_from_json, specs_from_json
 from tasks.states import Status
+from tasks.unique import OnConflict
 
 intake = GroupCommit()
 levels = Levels()
-lately = Lately()
 
 
 # what a token needs for a method
@@ -100,11 +109,13 @@ class TaskCollection(ApiView):
         return page_answer([resource(task, situation) for task in page.items], page, wanted, **count)
 
     def post(self, request: Request) -> HttpResponse:
-        body, owner, wish = read_bytes(request), grant_of(request).owner, Wish.of(request)
-        spec = spec_from_json(parse_object(body), owner=owner, now=partial(clock.now, database()))
-        expect_queues(request, {spec.queue})
-        once = once_of(request, body, owner=owner)
-        answered = made(Asked(specs=[spec], once=once, answer=_one_made))
+        body, grant, wish = read_bytes(request), grant_of(request), Wish.of(request)
+        spec = spec_from_json(
+            parse_object(body), owner=grant.owner, queues=grant.queues, now=partial(clock.now, database())
+        )
+        expect_allowed(request, [spec])
+        once = once_of(request, body, owner=grant.owner)
+        answered = made(Asked(specs=[spec], once=once, answer=partial(one_made, grant)))
         return waited_for(request, answered, wish) or kept_answer(answered)
 
 
@@ -113,11 +124,13 @@ class TaskBatch(ApiView):
 
     def post(self, request: Request) -> HttpResponse:
         """All or none, in one commit."""
-        body, owner = read_bytes(request, limit_bytes=MAX_BATCH_BYTES), grant_of(request).owner
-        specs = specs_from_json(parse_object(body), owner=owner, now=partial(clock.now, database()))
-        expect_queues(request, {spec.queue for spec in specs})
-        once = once_of(request, body, owner=owner)
-        return kept_answer(made(Asked(specs=specs, once=once, answer=_many_made)))
+        body, grant = read_bytes(request, limit_bytes=MAX_BATCH_BYTES), grant_of(request)
+        specs = specs_from_json(
+            parse_object(body), owner=grant.owner, queues=grant.queues, now=partial(clock.now, database())
+        )
+        expect_allowed(request, specs)
+        once = once_of(request, body, owner=grant.owner)
+        return kept_answer(made(Asked(specs=specs, once=once, answer=partial(many_made, grant))))
 
 
 def made(asked: Asked) -> Answered:
@@ -136,19 +149,6 @@ def made(asked: Asked) -> Answered:
     if answered.replayed:
         levels.take_back(asked.specs)
     return answered
-
-
-def _one_made(tasks: Sequence[Enqueued]) -> Answered:
-    [task] = tasks
-    body = json_bytes(resource(task, lately())).decode()
-    return Answered(status=201, body=body, location=f"/tasks/{task.id}")
-
-
-def _many_made(tasks: Sequence[Enqueued]) -> Answered:
-    situation = lately()
-    return Answered(
-        status=201, body=json_bytes({"items": [resource(task, situation) for task in tasks]}).decode()
-    )
 
 
 def kept_answer(answered: Answered) -> HttpResponse:
@@ -214,6 +214,8 @@ class TaskRetry(ApiView):
             moved = lifecycle.retry([find_task(request, task_id).pk], **how)
             task = find_task(request, task_id)
             if not moved:
+                if holder := lifecycle.holder_of_its_key(task.pk):
+                    raise KeyHeld(task.status, holder)
                 raise ConflictingState("retried", task.status)
             return _steered(task)
 
@@ -255,6 +257,14 @@ def only_pending(
 
 def _steered(task: Task, *, status: int = 200) -> Answered:
     return Answered(status=status, body=json_bytes(resource(task, Situation())).decode())
+
+
+def expect_allowed(request: HttpRequest, specs: Sequence[TaskSpec]) -> None:
+    """Raises Forbidden for tasks that the token may not make."""
+    expect_queues(request, {spec.queue for spec in specs})
+    replaces = any(spec.unique and spec.unique.on_conflict == OnConflict.REPLACE for spec in specs)
+    if replaces and not grant_of(request).allows(Scope.MANAGE):
+        raise Forbidden(f"This token may not replace tasks: that needs the scope {Scope.MANAGE}.")
 
 
 def expect_queues(request: HttpRequest, queues: Collection[str]) -> None:

@@ -134,8 +134,8 @@ def own_databases() -> Iterator[OwnDatabases]:
 @pytest.fixture(autouse=True)
 def _no_memory_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the API remembers for a second of paused queues and live workers is of another test's database."""
-    if views := sys.modules.get("tasks.api.views"):
-        monkeypatch.setattr(views, "lately", Lately())
+    if making := sys.modules.get("tasks.api.making"):
+        monkeypatch.setattr(making, "lately", Lately())
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def test_the_answer_has_all_members_in_their_order(api: Api) -> None:
     assert list(api.create()) == [
         "id", "title", "status", "created_at", "handler", "queue", "priority", "payload", "tags",
         "pending_reason", "run_at", "expires_at", "timeout_seconds", "attempt", "max_attempts", "started_at",
-        "finished_at", "result", "error", "worker", "cancel_requested_at", "cancel_reason",
+        "finished_at", "result", "error", "unique_key", "worker", "cancel_requested_at", "cancel_reason",
     ]  # fmt: skip
 
 

@@ -166,6 +166,51 @@ def test_keys_of_others_are_others() -> None:
     assert first["id"] != second["id"]
 
 
+UNIQUE = b'{"handler": "demo.echo", "queue": "%s", "unique": {"key": "k", "on_conflict": "%s"}}'
+
+
+def test_unique_keys_of_others_are_others() -> None:
+    made = [holder.create(UNIQUE % (b"mail", b"reject")) for holder in (Holder("a"), Holder("b"))]
+
+    assert len({task["id"] for task in made}) == 2
+
+
+@pytest.mark.parametrize("on_conflict", [b"return", b"reject", b"replace"])
+def test_a_unique_key_in_a_queue_that_a_token_is_not_for_is_taken_by_nobody_it_knows(
+    on_conflict: bytes,
+) -> None:
+    made = Holder("all", owner="app").create(UNIQUE % (b"bills", b"return"))
+    before = Task.objects.values().get()
+
+    answer = Holder("some", owner="app", queues=["mail"]).ask(
+        "POST", "/tasks", UNIQUE % (b"mail", on_conflict)
+    )
+
+    answer.problem(409, "duplicate")
+    assert made["id"].encode() not in answer.body
+    assert Task.objects.values().get() == before
+
+
+def test_one_that_may_not_read_hears_which_task_has_its_key_and_not_what_is_in_it() -> None:
+    made = Holder("all", owner="app").create(UNIQUE % (b"mail", b"return"))
+    Task.objects.update(title="hidden", payload={"a": "hidden"}, tags=["hidden"], error={"type": "hidden"})
+
+    answer = Holder("writer", owner="app", scopes=[Scope.CREATE]).ask(
+        "POST", "/tasks", UNIQUE % (b"mail", b"return"), Prefer="wait=1"
+    )
+
+    shown = answer.json()
+    assert (answer.status, shown["id"], shown["unique_key"]) == (200, made["id"], "k")
+    assert shown.keys() == {*made, "deduplicated"}
+    assert b"hidden" not in answer.body
+
+
+def test_to_replace_needs_the_scope_to_change() -> None:
+    holder = Holder("writer", scopes=[Scope.CREATE, Scope.READ])
+
+    holder.ask("POST", "/tasks", UNIQUE % (b"mail", b"replace")).problem(403, "forbidden")
+
+
 def test_a_token_for_some_queues_makes_and_sees_tasks_there_alone(make_task: MakeTask) -> None:
     holder, whole = Holder("some", owner="shop", queues=["mail"]), Holder("whole", owner="shop")
     elsewhere = whole.create()["id"]

@@ -83,7 +83,11 @@ def test_tasks_are_steered(client: Client) -> None:
     assert client.retry(task.id).status in ("pending", "processing", "completed")
     assert client.wait(task.id, timeout=60).attempt == 2
     other = client.create("demo.echo", delay_seconds=3600)
-    assert client.cancel(other.id).status == "cancelled"
+    cancelled = client.cancel(other.id, reason="not needed")
+    assert (cancelled.status, cancelled.cancel_reason) == ("cancelled", "not needed")
+    again = client.retry(other.id, run_at=datetime.now(UTC) + timedelta(hours=1), payload={"b": 2})
+    assert again.pending_reason is not None
+    assert (again.pending_reason["code"], again.payload) == ("scheduled", {"b": 2})
     client.delete(other.id)
     with pytest.raises(ApiError, match="not-found"):
         client.get(other.id)
@@ -287,7 +291,7 @@ def test_an_answer_that_was_lost_makes_no_second_task(forgetful: str, service: S
 
 def test_a_deed_of_which_nobody_knows_whether_it_was_done_is_not_done_again(forgetful: str) -> None:
     with Client(forgetful) as client, pytest.raises(Unreachable):
-        client.retry(NOBODY)
+        client.delete(NOBODY)
 
 
 def test_where_nobody_listens_it_says_so() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from enum import Enum
 from functools import partial
 from typing import Any
 
-from tasks import members
+from tasks import members, unique
 from tasks.limits import QUEUE_PATTERN, TAG_CHARS, TAGS
 
 Schema = dict[str, Any]
@@ -20,8 +21,9 @@ NOT_BLANK = r"[^\u0009-\u000d\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\
 
 def schema_of(check: Any) -> Schema:
     """Raises KeyError for a check that is not known here."""
-    function, limits = (check.func, check.keywords) if isinstance(check, partial) else (check, {})
-    return _SCHEMAS[function](**limits)
+    if isinstance(check, partial):
+        return _SCHEMAS[check.func](*check.args, **check.keywords)
+    return _SCHEMAS[check]()
 
 
 def _text(*, most: int) -> Schema:
@@ -40,6 +42,23 @@ def _tags() -> Schema:
     return {"type": "array", "maxItems": TAGS, "items": _text(most=TAG_CHARS)}
 
 
+def _one_of(choices: type[Enum]) -> Schema:
+    return {"type": "string", "enum": [choice.value for choice in choices]}
+
+
+def _unique() -> Schema:
+    given = {name: schema_of(check) for name, check in unique.MEMBERS.items()}
+    a_number = {"ttl_seconds": {"type": "number"}}
+    return {
+        "type": "object",
+        "properties": given,
+        "additionalProperties": False,
+        "required": ["key"],
+        "if": {"required": ["while"], "properties": {"while": {"const": unique.UniqueWhile.TTL.value}}},
+        "then": {"required": ["ttl_seconds"], "properties": a_number},
+    }
+
+
 _SCHEMAS: Mapping[Callable[..., Any], Callable[..., Schema]] = {
     members.text: _text,
     members.queue: lambda: dict(QUEUE),
@@ -49,4 +68,6 @@ _SCHEMAS: Mapping[Callable[..., Any], Callable[..., Schema]] = {
     members.seconds: _seconds,
     members.tags: _tags,
     members.time: lambda: dict(TIME_OR_NULL),
+    members.one_of: _one_of,
+    unique.unique_from_json: _unique,
 }

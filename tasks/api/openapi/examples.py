@@ -39,10 +39,12 @@ PENDING: dict[str, Any] = {
     "finished_at": None,
     "result": None,
     "error": None,
+    "unique_key": None,
     "worker": None,
     "cancel_requested_at": None,
     "cancel_reason": None,
 }
+DEDUPLICATED = PENDING | {"unique_key": "invoices-2026-01", "deduplicated": True}
 PROCESSING = PENDING | {
     "status": "processing",
     "pending_reason": None,

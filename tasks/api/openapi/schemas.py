@@ -29,6 +29,8 @@ WISHED: Mapping[str, str] = {
     "tags": "For people and filters; instead of the handler's.",
     "max_attempts": "How many attempts it gets.",
     "timeout_seconds": "How long one attempt may run; null: without limit.",
+    "unique": "Make it only if no other task of this owner has this key: `while` says how long it counts, "
+    "`ttl_seconds` ends that at the latest, and `on_conflict` says what a second one comes to.",
 }
 CANCEL_WISHED: Mapping[str, str] = {"reason": "Why: kept with the task; the first one counts."}
 RETRY_WISHED: Mapping[str, str] = {
@@ -98,6 +100,7 @@ _TASK: Mapping[str, Schema] = {
     "finished_at": _said(TIME_OR_NULL, "The end."),
     "result": {"description": "What the handler returned: any JSON."},
     "error": _said(_or_null(ref("TaskError")), "The last one; it goes when an attempt succeeds."),
+    "unique_key": _said({"type": ["string", "null"]}, "Its `unique.key`, also when it counts no more."),
     "worker": _said(_or_null(ref("Holder")), "Who has it, while it is processing."),
     "cancel_requested_at": _said(TIME_OR_NULL, "Since when a running task has been asked to stop."),
     "cancel_reason": _said({"type": ["string", "null"]}, "Why it was cancelled, if that was said."),
@@ -153,6 +156,7 @@ _PROBLEM: Schema = object_of(
         "detail": _said(TEXT, "For people."),
     }
 )
+_PROBLEM["properties"]["task_id"] = _said(ID, "The task that has the `unique.key`.")
 _PROBLEM["properties"]["errors"] = {"type": "array", "items": ref("FieldError")}
 _COUNT: Schema = object_of({"value": WHOLE, "relation": {"type": "string", "enum": ["eq", "gte"]}})
 
@@ -162,6 +166,12 @@ def _page(item: str, **more: Schema) -> Schema:
     page = object_of({"items": {"type": "array", "items": ref(item)}, "next": url, "previous": url})
     page["properties"] |= more
     return page
+
+
+def _task() -> Schema:
+    task = object_of(_TASK, examples=[examples.COMPLETED])
+    task["properties"]["deduplicated"] = _said({"const": True}, "It was there: it has the `unique.key`.")
+    return task
 
 
 # between members, as far as a schema can say it; that expires_at is later than run_at it cannot
@@ -192,7 +202,7 @@ def schemas() -> dict[str, Schema]:
         "Cancel": wished(specs.CANCEL, CANCEL_WISHED, examples=[{"reason": "not needed"}]),
         "Retry": wished(specs.RETRY, RETRY_WISHED, examples=[{"payload": {"month": "2026-02"}}]),
         "Nothing": {"type": "object", "maxProperties": 0},
-        "Task": object_of(_TASK, examples=[examples.COMPLETED]),
+        "Task": _task(),
         "Tasks": object_of({"items": {"type": "array", "items": ref("Task")}}),
         "TaskPage": _page("Task", count=ref("Count")),
         "PendingReason": object_of(

@@ -39,7 +39,7 @@ _READ_REPLIES = {
     304: Reply(says="It is as it was.", headers=("ETag", "Preference-Applied")),
 }
 _KEYED = ("idempotency-mismatch", "idempotency-in-flight")
-_CREATION = ("unknown-handler", *_KEYED)
+_CREATION = ("unknown-handler", "duplicate", *_KEYED)
 _STEERED = ("not-found", "conflict-state", *_KEYED)
 REPLAYED = "Idempotency-Replayed"
 
@@ -59,13 +59,20 @@ OPERATIONS = (
             examples={"just a title": {"title": "My first task"}, "with a handler": examples.WISH},
         ),
         replies={
+            200: Reply(
+                says="It has the `unique.key` that was asked for.",
+                schema="Task",
+                example=examples.DEDUPLICATED,
+                headers=("Location", "Preference-Applied", "Idempotency-Replayed"),
+                links=LINKS,
+            ),
             201: Reply(
                 says="It was made.",
                 schema="Task",
                 example=examples.PENDING,
                 headers=("Location", "Preference-Applied", "Idempotency-Replayed"),
                 links={**LINKS, "read by query": BY_QUERY},
-            )
+            ),
         },
         problems=_CREATION,
     ),
@@ -81,12 +88,18 @@ OPERATIONS = (
         parameters=("idempotency_key",),
         body=Body(schema="NewTasks", examples={"two": {"tasks": [examples.WISH, {"title": "Another"}]}}),
         replies={
+            200: Reply(
+                says="None was made: others have their unique keys.",
+                schema="Tasks",
+                example={"items": [examples.DEDUPLICATED]},
+                headers=("Idempotency-Replayed",),
+            ),
             201: Reply(
-                says="All were made.",
+                says="All were made, but those whose unique key another has.",
                 schema="Tasks",
                 example={"items": [examples.PENDING]},
                 headers=("Idempotency-Replayed",),
-            )
+            ),
         },
         problems=_CREATION,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Self
 
 import httpx2
@@ -71,11 +72,15 @@ class AsyncClient:
                 return
             value = await self._send(calls.Call(method="GET", path=value["next"]))
 
-    async def cancel(self, task_id: str) -> Task:
-        return Task.of(await self._send(calls.steer(task_id, "cancel")))
+    async def cancel(self, task_id: str, *, reason: str | None = None) -> Task:
+        """Cancelled, or, if it runs, asked to stop."""
+        return Task.of(await self._send(calls.steer(task_id, "cancel", reason=reason)))
 
-    async def retry(self, task_id: str) -> Task:
-        return Task.of(await self._send(calls.steer(task_id, "retry")))
+    async def retry(
+        self, task_id: str, *, run_at: datetime | None = None, payload: Mapping[str, Any] | None = None
+    ) -> Task:
+        """With a new budget of attempts; None: at once, and with the payload that it had."""
+        return Task.of(await self._send(calls.steer(task_id, "retry", run_at=run_at, payload=payload)))
 
     async def run_now(self, task_id: str) -> Task:
         return Task.of(await self._send(calls.steer(task_id, "run-now")))

@@ -49,8 +49,9 @@ def page(filters: Mapping[str, Any]) -> Call:
     return Call(method="GET", path="/tasks", params={name: _json(value) for name, value in filters.items()})
 
 
-def steer(task_id: str, deed: str) -> Call:
-    return Call(method="POST", path=f"/tasks/{task_id}/{deed}", repeatable=False)
+def steer(task_id: str, deed: str, **members: Any) -> Call:
+    body = {name: _json(value) for name, value in members.items() if value is not None}
+    return Call(method="POST", path=f"/tasks/{task_id}/{deed}", json=body or None, headers=_key())
 
 
 def change(task_id: str, members: Mapping[str, Any]) -> Call:

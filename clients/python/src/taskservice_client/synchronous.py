@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Self
 
 import httpx2
@@ -74,12 +75,15 @@ class Client:
                 return
             value = self._send(calls.Call(method="GET", path=value["next"]))
 
-    def cancel(self, task_id: str) -> Task:
+    def cancel(self, task_id: str, *, reason: str | None = None) -> Task:
         """Cancelled, or, if it runs, asked to stop."""
-        return Task.of(self._send(calls.steer(task_id, "cancel")))
+        return Task.of(self._send(calls.steer(task_id, "cancel", reason=reason)))
 
-    def retry(self, task_id: str) -> Task:
-        return Task.of(self._send(calls.steer(task_id, "retry")))
+    def retry(
+        self, task_id: str, *, run_at: datetime | None = None, payload: Mapping[str, Any] | None = None
+    ) -> Task:
+        """With a new budget of attempts; None: at once, and with the payload that it had."""
+        return Task.of(self._send(calls.steer(task_id, "retry", run_at=run_at, payload=payload)))
 
     def run_now(self, task_id: str) -> Task:
         return Task.of(self._send(calls.steer(task_id, "run-now")))

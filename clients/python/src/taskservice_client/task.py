@@ -22,8 +22,10 @@ class Task:
     priority: int
     payload: dict[str, Any]
     tags: list[str]
+    pending_reason: dict[str, Any] | None  # code, until and detail: why a pending one does not run yet
     attempt: int
     max_attempts: int
+    timeout_seconds: float | None
     created_at: datetime
     run_at: datetime | None
     expires_at: datetime | None
@@ -31,7 +33,16 @@ class Task:
     finished_at: datetime | None
     result: Any
     error: dict[str, Any] | None
+    unique_key: str | None
+    worker: dict[str, Any] | None
+    cancel_requested_at: datetime | None
+    cancel_reason: str | None
     raw: Mapping[str, Any]
+
+    @property
+    def deduplicated(self) -> bool:
+        """Whether ``create`` found it: it has the unique key that was asked for."""
+        return bool(self.raw.get("deduplicated", False))
 
     @property
     def finished(self) -> bool:
