@@ -58,6 +58,13 @@ def pickup(count: str) -> dict[str, int]:
     return asked
 
 
+def inserts(requests: str, size: str) -> float:
+    """Rows per second: so many commits of so many tasks each, by the service's own statement."""
+    from bench.floor import inserted
+
+    return inserted(int(requests), int(size))
+
+
 def floor(size: str) -> tuple[int, float]:
     from bench.floor import drained
 
@@ -96,7 +103,7 @@ def pages() -> dict[str, str]:
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (fill, pause, resume, pickup, floor, table, backlog, claims, turns, pages)
+    for function in (fill, pause, resume, pickup, inserts, floor, table, backlog, claims, turns, pages)
 }
 
 

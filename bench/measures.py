@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bench import claim, drain, idle, lists, machine, pickup, posts, prune
+from bench import batches, claim, drain, idle, lists, machine, pickup, posts, prune
 from bench.databases import Kind
 from bench.options import Options
 from bench.peers import comparison, contest
@@ -23,6 +23,7 @@ MEASURES = {
     "pickup": Measure(pickup.measure, pickup.lines),
     "idle": Measure(idle.measure, idle.lines),
     "posts": Measure(posts.measure, posts.lines),
+    "batches": Measure(batches.measure, batches.lines),
     "claim": Measure(claim.measure, claim.lines),
     "lists": Measure(lists.measure, lists.lines),
     "prune": Measure(prune.measure, prune.lines),

@@ -13,6 +13,7 @@ MEASURES = {
     "pickup": "how soon an idle pool begins a task",
     "idle": "what a pool costs that has nothing to do",
     "posts": "how fast POST /tasks takes tasks in, alone and beside a drain",
+    "batches": "how fast POST /tasks/batch takes tasks in, beside the inserts alone",
     "claim": "whether a claim takes longer among millions of tasks",
     "lists": "how long the pages of GET /tasks take among millions of tasks",
     "prune": "whether claims keep their speed while old tasks are pruned",
