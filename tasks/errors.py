@@ -64,7 +64,8 @@ class InvalidFields(TaskServiceError):
     code = "invalid-field"
 
     def __init__(self, fields: Sequence[FieldError]) -> None:
-        super().__init__("; ".join(field.detail for field in fields[:3]))
+        more = [f"and {len(fields) - 3} more"] if len(fields) > 3 else []
+        super().__init__("; ".join([*(field.detail for field in fields[:3]), *more]))
         self.fields = tuple(fields)
 
 
