@@ -70,6 +70,8 @@ def parse(body: bytes) -> Any:
         value = _decoder.decode(body.decode())
         check_storable(value)
     except json.JSONDecodeError as error:
+        if not body.strip():
+            raise InvalidJson("the body is empty") from error
         raise InvalidJson(f"{error.msg} (line {error.lineno}, column {error.colno})") from error
     except UnicodeDecodeError as error:
         raise InvalidJson(f"not UTF-8 at byte {error.start}") from error
