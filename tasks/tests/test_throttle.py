@@ -250,6 +250,12 @@ def test_who_was_known_before_is_not_locked_out_by_others_of_its_address(
     assert get(good).status == 200
 
 
+def test_good_tokens_count_for_nothing_at_their_first_use_either(required: Callable[..., None]) -> None:
+    required(throttle_wrong_tokens=Rate(3, 60))
+
+    assert [get(issue(f"t{number}")).status for number in range(5)] == [200] * 5
+
+
 def test_a_known_token_that_is_withdrawn_counts_as_wrong(required: Callable[..., None]) -> None:
     required(throttle_wrong_tokens=Rate(2, 60))
     with pytest.raises(Unauthenticated):
