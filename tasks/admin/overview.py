@@ -9,14 +9,15 @@ from django.utils import timezone
 
 from tasks import stats
 from tasks.admin import words
+from tasks.conf import config
 from tasks.lifecycle.workers import ALIVE_FOR
 from tasks.models import Queue, Worker
 from tasks.models.task import database
-from tasks.states import Status
+from tasks.states import FINISHED, Status
 
 
 def overview() -> dict[str, Any]:
-    return {"counts": _counts(), "paused": _paused(), "workers": _workers()}
+    return {"counts": _counts(), "paused": _paused(), "workers": _workers(), "kept": _kept()}
 
 
 def _counts() -> list[dict[str, Any]]:
@@ -26,6 +27,13 @@ def _counts() -> list[dict[str, Any]]:
         for status, number in numbers.items()
         if number is not None
     ]
+
+
+def _kept() -> str:
+    """How long finished tasks stay; by this process's settings, the workers prune by theirs."""
+    kept = config().kept_for
+    ages = {status: words.span(kept[status]) if status in kept else "for ever" for status in sorted(FINISHED)}
+    return ", ".join(f"{status} {age}" for status, age in ages.items())
 
 
 def _paused() -> list[str]:

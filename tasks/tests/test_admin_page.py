@@ -294,6 +294,7 @@ def test_the_front_page_leads_to_the_three_lists_and_says_how_it_goes(
         f'href="{QUEUES}"',
         f'href="{WORKERS}"',
         "paused: held",
+        "kept: cancelled 30 d, completed 7 d, failed 30 d",
         "with 3 executors",
     ):
         assert words in page
