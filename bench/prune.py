@@ -28,8 +28,8 @@ def measure(kind: Kind, options: Options) -> Facts:
         with running(service.start(command, log=log.name), log):
             wait_until(lambda: service.rows(OLDEST) != oldest, "it prunes")
             beside = _turns(service)
-            going_on = bool(service.rows(OLDEST))
-    return {"rows": options.rows, "alone_ms": alone, "beside_ms": beside, "to_the_end": going_on}
+            unfinished = bool(service.rows(OLDEST))
+    return {"rows": options.rows, "alone_ms": alone, "beside_ms": beside, "to_the_end": unfinished}
 
 
 def lines(name: str, facts: Facts) -> list[Line]:

@@ -253,10 +253,13 @@ def test_a_database_without_tables_gives_one_sentence(tasks: Tasks, tmp_path: Pa
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_pipe_that_closes_early_is_no_error(child_env: dict[str, str], make_task: MakeTask) -> None:
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["table", "lines"])
+def test_a_pipe_that_closes_early_is_no_error(
+    child_env: dict[str, str], make_task: MakeTask, form: list[str]
+) -> None:
     for _ in range(300):
         make_task(title="x" * 900)
-    command = [sys.executable, str(MANAGE), "tasks", "list", "--limit", "300"]
+    command = [sys.executable, str(MANAGE), "tasks", "list", "--limit", "300", *form]
 
     with subprocess.Popen(command, env=child_env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
