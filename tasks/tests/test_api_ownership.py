@@ -217,6 +217,7 @@ SET_BY_THE_SERVICE = {
     "args": [1],
     "cancel_requested_at": None,
     "cancel_reason": None,
+    "unique_key": "mine",
     "__class__": "x",
     "_state": {},
     "pk": 1,
