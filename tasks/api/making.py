@@ -14,6 +14,8 @@ from tasks.resource import resource
 
 lately = Lately()
 
+MADE, NOTHING_MADE = 201, 200  # statuses of HTTP
+
 
 def one_made(grant: Grant, tasks: Sequence[Enqueued]) -> Answered:
     """201, or 200 with the task that has its unique key."""
@@ -30,7 +32,7 @@ def many_made(grant: Grant, tasks: Sequence[Enqueued]) -> Answered:
 
 
 def _status(tasks: Sequence[Enqueued]) -> int:
-    return 200 if all(task.deduplicated for task in tasks) else 201
+    return NOTHING_MADE if all(task.deduplicated for task in tasks) else MADE
 
 
 def _shown(task: Enqueued, grant: Grant, situation: Situation) -> dict[str, Any]:

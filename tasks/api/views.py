@@ -24,7 +24,7 @@ from tasks.api.events import event_stream
 from tasks.api.group_commit import GroupCommit
 from tasks.api.idempotency import REPLAYED, once_of
 from tasks.api.listing import listing_from
-from tasks.api.making import many_made, one_made
+from tasks.api.making import NOTHING_MADE, many_made, one_made
 from tasks.api.origins import comes_from_another_site
 from tasks.api.pagination import page_answer, page_of
 from tasks.api.prefer import Wish
@@ -146,7 +146,7 @@ def made(asked: Asked) -> Answered:
     except BaseException:
         levels.take_back(asked.specs)
         raise
-    if answered.replayed:
+    if answered.replayed or answered.status == NOTHING_MADE:
         levels.take_back(asked.specs)
     return answered
 

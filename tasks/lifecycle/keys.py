@@ -140,7 +140,7 @@ def without_their_key(book: Book, keys: Mapping[UUID, Key], now: datetime) -> di
 # what a task keeps that is replaced: who and when it is, and what it has been through
 _KEPT = {"id", "created_at", "owner", "status", "attempt", "attempts_before", "crashes", "releases", "fence"}
 _KEPT |= {"attempted_at", "started_at", "finished_at", "result", "error", "worker_id", "lease_expires_at"}
-_KEPT |= {"cancel_requested_at", "unique_key", "deduplicated"}
+_KEPT |= {"cancel_requested_at", "cancel_reason", "unique_key", "deduplicated"}
 
 
 def _replace(wish: Wish, holder: Holder, now: datetime) -> int:

@@ -18,7 +18,7 @@ from tasks.contract import ErrorReport
 from tasks.errors import TaskCancelled
 from tasks.lifecycle.again import again
 from tasks.lifecycle.intake import expect_small
-from tasks.lifecycle.keys import ROUNDS, without_their_key
+from tasks.lifecycle.keys import ROUNDS, holders, without_their_key
 from tasks.lifecycle.settling import error_json
 from tasks.limits import ROWS_AT_ONCE
 from tasks.models import Task, TaskQuerySet
@@ -142,5 +142,5 @@ def holder_of_its_key(task_id: UUID) -> UUID | None:
     task = Task.objects.using(alias).filter(pk=task_id).first()
     if task is None or task.unique_key is None or task.unique_while is None:
         return None
-    key = (task.owner, task.unique_key)
-    return without_their_key(Book(alias), {task.pk: key}, clock.now(alias)).get(task.pk)
+    held = holders(Book(alias), [(task.owner, task.unique_key)], clock.now(alias))
+    return next((holder.id for holder in held.values() if holder.id != task_id and not holder.over), None)

@@ -105,6 +105,16 @@ def test_what_makes_nothing_takes_no_room(api: Api) -> None:
 
 
 @pytest.mark.django_db
+def test_a_second_one_of_a_unique_key_takes_no_room(api: Api) -> None:
+    unique = {"handler": "demo.echo", "unique": {"key": "k"}}
+
+    answers = [api.post("/tasks", unique).status for _ in range(3 * LIMIT)]
+
+    assert answers == [201, *[200] * (3 * LIMIT - 1)]
+    assert api.post("/tasks/batch", {"tasks": [{"handler": "demo.echo"}] * (LIMIT - 1)}).status == 201
+
+
+@pytest.mark.django_db
 def test_what_was_there_before_counts(api: Api) -> None:
     Task.objects.bulk_create(Task(handler="demo.echo", created_at=NOW, ready_at=NOW) for _ in range(LIMIT))
 

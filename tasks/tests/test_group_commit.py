@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import pytest
@@ -15,10 +15,11 @@ from tasks.api import group_commit as module
 from tasks.api.creation import Answered, Asked, create
 from tasks.api.group_commit import GroupCommit
 from tasks.contract import Enqueued, Once, TaskSpec
-from tasks.errors import Unavailable, UnknownHandler
+from tasks.errors import DuplicateKey, Unavailable, UnknownHandler
 from tasks.models import Task
 from tasks.models.task import database
 from tasks.tests.workers import wait_until
+from tasks.unique import OnConflict, Unique
 
 
 def asking(handler: str = "fault.noop", *, title: str = "", once: Once | None = None) -> Asked:
@@ -174,6 +175,34 @@ def test_the_same_request_sent_twice_at_once_is_made_once(requests: Requests, tu
     assert sorted(answer.replayed for answer in answers) == [False, True, True]
     assert turnstile.groups == [1, 1, 1, 1]
     assert first.result(30).body != answers[0].body
+
+
+def unique(on_conflict: OnConflict = OnConflict.RETURN) -> Asked:
+    spec = TaskSpec(handler="fault.noop", unique=Unique(key="k", on_conflict=on_conflict))
+    return replace(NOOP, specs=[spec])
+
+
+def test_of_a_group_that_wants_one_unique_key_the_first_gets_it(
+    requests: Requests, turnstile: Turnstile
+) -> None:
+    _, *same = requests.gather(turnstile, unique(), NOOP, unique(), unique())
+
+    turnstile.open.set()
+
+    one, other, *others = [future.result(30).body for future in same]
+    assert others == [one, one] != [other, other]
+    assert turnstile.groups == [1, 4], "in one commit"
+
+
+def test_one_that_a_unique_key_rejects_is_rejected_alone(requests: Requests, turnstile: Turnstile) -> None:
+    _, first, rejected, other = requests.gather(turnstile, unique(), unique(OnConflict.REJECT), NOOP)
+
+    turnstile.open.set()
+
+    with pytest.raises(DuplicateKey, match=first.result(30).body):
+        rejected.result(30)
+    assert other.result(30)
+    assert Task.objects.count() == 3
 
 
 def test_a_group_is_no_larger_than_others_can_wait_for(

@@ -237,6 +237,21 @@ def test_a_retry_whose_key_another_has_moves_nothing_and_names_it(api: Api) -> N
     assert api.task(first) == before
 
 
+def test_who_has_a_key_is_looked_up_without_a_write(api: Api) -> None:
+    """Also where the time of its holder is over."""
+    first = UUID(make(api))
+    lifecycle.cancel([first])
+    second = UUID(make(api, ttl_seconds=60))
+    assert lifecycle.holder_of_its_key(first) == second
+    assert lifecycle.holder_of_its_key(second) is None
+
+    let_the_ttl_pass()
+    before = list(Task.objects.values())
+
+    assert lifecycle.holder_of_its_key(first) is None
+    assert list(Task.objects.values()) == before
+
+
 def test_of_several_with_one_key_a_retry_moves_one(api: Api) -> None:
     made = []
     for _ in range(3):
