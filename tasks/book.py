@@ -161,13 +161,14 @@ class Book:
 
     # -- what is not kept for ever
 
-    def any_outlived(self, status: str, before: datetime) -> bool:
+    def any_outlived(self, status: str, before: datetime, now: datetime) -> bool:
         """A plain read: locks nothing."""
-        return bool(self._fetch(statements.outlived(False, status), (self.time(before), 1)))
+        return bool(self._fetch(statements.outlived(False, status), (self.time(before), self.time(now), 1)))
 
-    def prune(self, status: str, before: datetime, *, limit: int) -> int:
+    def prune(self, status: str, before: datetime, now: datetime, *, limit: int) -> int:
         """Delete tasks of a status that finished before a time, with their attempts. Returns how many."""
-        rows = self._fetch(statements.outlived(self._postgres, status), (self.time(before), limit))
+        asked = self.time(before), self.time(now), limit
+        rows = self._fetch(statements.outlived(self._postgres, status), asked)
         if rows:
             with self._connection.cursor() as cursor:
                 for statement in statements.remove(len(rows)):

@@ -229,10 +229,14 @@ DELETE FROM idempotency WHERE (owner, path, key) IN (
 
 @cache
 def outlived(postgres: bool, status: str) -> str:
-    """Those that finished in a status before a time, oldest first; the second condition is for the index."""
+    """Those that finished in a status before a time, oldest first; the second condition is for the index.
+
+    Who has a unique key for a while after its end stays until then.
+    """
     return f"""
 SELECT id FROM tasks WHERE status = '{status}' AND status IN ('cancelled', 'completed', 'failed')
-  AND finished_at <= %s ORDER BY finished_at LIMIT %s {_locking(postgres)}
+  AND finished_at <= %s AND (unique_while IS NULL OR unique_while <> 'ttl' OR unique_until <= %s)
+ORDER BY finished_at LIMIT %s {_locking(postgres)}
 """  # noqa: S608 - constants
 
 

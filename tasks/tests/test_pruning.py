@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, TypedDict
 
 import pytest
 from django.db import connections
@@ -41,6 +41,15 @@ def duties() -> Duties:
     return Duties(who, Worker(id=who.worker_id, host="here", pid=1, executors=3), None)
 
 
+class Moment(TypedDict):
+    before: datetime
+    now: datetime
+
+
+def now() -> Moment:
+    return {"before": timezone.now(), "now": timezone.now()}
+
+
 def finished(make_task: MakeTask, status: Status, age: timedelta) -> Task:
     return make_task(status, finished_at=timezone.now() - age)
 
@@ -52,6 +61,19 @@ def all_of(duties: Duties) -> None:
 
 def left() -> set[Any]:
     return set(Task.objects.values_list("pk", flat=True))
+
+
+def test_who_keeps_others_from_being_made_after_its_end_is_kept_so_long(make_task: MakeTask) -> None:
+    ended = {"finished_at": timezone.now() - timedelta(days=40), "unique_while": "ttl", "unique_fence": 0}
+    kept = make_task(
+        Status.COMPLETED, unique_key="a", unique_until=timezone.now() + timedelta(days=1), **ended
+    )
+    make_task(Status.COMPLETED, unique_key="b", unique_until=timezone.now() - timedelta(days=1), **ended)
+
+    assert lifecycle.prune(Status.COMPLETED, **now()) == 1
+
+    assert not lifecycle.any_outlived(Status.COMPLETED, **now())
+    assert [task.pk for task in Task.objects.all()] == [kept.pk]
 
 
 def test_each_status_has_an_age_of_its_own(duties: Duties, make_task: MakeTask) -> None:
@@ -97,7 +119,7 @@ def test_attempts_go_with_their_task(duties: Duties, make_task: MakeTask) -> Non
 def test_the_oldest_go_first_and_no_more_than_a_batch(make_task: MakeTask) -> None:
     tasks = [finished(make_task, Status.FAILED, timedelta(days=40 + number)) for number in range(5)]
 
-    assert lifecycle.prune(Status.FAILED, before=timezone.now(), limit=2) == 2
+    assert lifecycle.prune(Status.FAILED, **now(), limit=2) == 2
 
     assert left() == {task.pk for task in tasks[:3]}
 
@@ -120,9 +142,9 @@ def test_the_log_tells_once_how_many_went(
 def test_an_index_leads_to_what_goes(make_task: MakeTask) -> None:
     finished(make_task, Status.COMPLETED, timedelta(days=90))
 
-    looks = plans_of(lambda: lifecycle.any_outlived(Status.COMPLETED, before=timezone.now()))
+    looks = plans_of(lambda: lifecycle.any_outlived(Status.COMPLETED, **now()))
     assert_only(looks, "task_finished_idx")
-    plans = plans_of(lambda: lifecycle.prune(Status.COMPLETED, before=timezone.now()))
+    plans = plans_of(lambda: lifecycle.prune(Status.COMPLETED, **now()))
     for plan in plans[:1]:
         assert_only([plan], "task_finished_idx")
     assert not [complaint for plan in plans for complaint in plan.complaints]
@@ -159,7 +181,7 @@ def test_what_is_retried_at_this_moment_stays(make_task: MakeTask) -> None:
 
         with in_another_thread(retried) as answers:
             barrier.wait()
-            pruned = lifecycle.prune(Status.FAILED, before=timezone.now())
+            pruned = lifecycle.prune(Status.FAILED, **now())
 
         assert answers == [1 - pruned]
         assert Task.objects.filter(pk=task.pk, status=Status.PENDING).exists() == (pruned == 0)
@@ -173,7 +195,7 @@ def test_what_another_machine_prunes_or_retries_is_passed_by(make_task: MakeTask
     locked, free = (finished(make_task, Status.FAILED, timedelta(days=days)) for days in (90, 80))
     with transaction.atomic():
         assert Task.objects.select_for_update().get(pk=locked.pk)
-        with in_another_thread(lambda: lifecycle.prune(Status.FAILED, before=timezone.now())) as pruned:
+        with in_another_thread(lambda: lifecycle.prune(Status.FAILED, **now())) as pruned:
             wait_until(lambda: pruned, "the other one is done", patience=10)
 
     assert pruned == [1]

@@ -151,10 +151,10 @@ class Duties:
     def prune(self, in_hand: Sequence[Lease]) -> bool:
         """One batch of finished tasks that were kept long enough; in the end the log tells how many."""
         for status, age in config().kept_for.items():
-            before = self._now() - age
-            if not lifecycle.any_outlived(status, before=before):
+            now = self._now()
+            if not lifecycle.any_outlived(status, before=now - age, now=now):
                 continue
-            if count := lifecycle.prune(status, before=before):
+            if count := lifecycle.prune(status, before=now - age, now=now):
                 self._pruned[status.value] += count
                 if self._pruned.total() >= TOLD_AT_LATEST:
                     self._tell_pruned()
