@@ -15,11 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from django.conf import settings
 
 from tasks.tests.service import Serve, Service, serve, where
-from taskservice_client import ApiError, AsyncClient, Client, TaskFailed, Unreachable
+from taskservice_client import ApiError, AsyncClient, Client, TaskFailed, Unreachable, calls
 
 __all__ = ["serve", "where"]
 
@@ -292,6 +293,28 @@ def test_an_answer_that_was_lost_makes_no_second_task(forgetful: str, service: S
 def test_a_deed_of_which_nobody_knows_whether_it_was_done_is_not_done_again(forgetful: str) -> None:
     with Client(forgetful) as client, pytest.raises(Unreachable):
         client.delete(NOBODY)
+
+
+@pytest.mark.parametrize(
+    ("status", "slug", "final"),
+    [
+        (200, "", True),
+        (409, "conflict-state", True),
+        (409, "idempotency-in-flight", False),
+        (422, "unknown-handler", True),
+        (429, "rate-limited", False),
+        (503, "unavailable", False),
+    ],
+)
+def test_what_may_be_answered_otherwise_is_asked_again(status: int, slug: str, final: bool) -> None:
+    response = httpx2.Response(status, json={"type": f"/problems/{slug}"})
+
+    assert calls.is_final(response) is final
+
+
+def test_what_steers_a_task_carries_a_key() -> None:
+    for call in (calls.steer("a", "retry"), calls.change("a", {"priority": 1})):
+        assert "Idempotency-Key" in call.headers
 
 
 def test_where_nobody_listens_it_says_so() -> None:

@@ -16,6 +16,7 @@ from taskservice_client.task import Task
 
 WAIT_SECONDS = 50  # of one request; the service allows 60
 AGAIN = frozenset({429, 503})  # it says itself that the same may work later
+IN_FLIGHT = "idempotency-in-flight"  # so does a 409 for this: what was sent before is being decided
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds
 
 
@@ -56,7 +57,7 @@ def steer(task_id: str, deed: str, **members: Any) -> Call:
 
 def change(task_id: str, members: Mapping[str, Any]) -> Call:
     body = {name: _json(value) for name, value in members.items()}
-    return Call(method="PATCH", path=f"/tasks/{task_id}", json=body)
+    return Call(method="PATCH", path=f"/tasks/{task_id}", json=body, headers=_key())
 
 
 def delete(task_id: str) -> Call:
@@ -74,6 +75,13 @@ def _json(value: Any) -> Any:
     if value.tzinfo is None:
         raise ValueError(f"{value!r} has no time zone")
     return value.isoformat()
+
+
+def is_final(response: httpx2.Response) -> bool:
+    """Whether the same request would be answered the same."""
+    if response.status_code in AGAIN:
+        return False
+    return response.status_code != 409 or not str(_problem(response).get("type")).endswith(f"/{IN_FLIGHT}")
 
 
 def value_of(response: httpx2.Response) -> Any:

@@ -103,7 +103,7 @@ class Client:
             except httpx2.TransportError as error:
                 if last or not calls.may_repeat(call, error):
                     raise Unreachable(f"{type(error).__name__}: {error}") from error
-            if response is not None and (last or response.status_code not in calls.AGAIN):
+            if response is not None and (last or calls.is_final(response)):
                 return calls.value_of(response)
             time.sleep(calls.pause_before(attempt + 1, response))
         raise Unreachable("no attempt was allowed")
