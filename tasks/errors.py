@@ -91,10 +91,12 @@ class ConflictingState(TaskServiceError):
 class KeyHeld(ConflictingState):
     """It had a unique key that another task has now."""
 
-    def __init__(self, status: str, holder: UUID) -> None:
+    def __init__(self, status: str, holder: UUID | None) -> None:
+        """``holder``: None where whoever asks may not know of it."""
         super().__init__("retried", status)
-        self.args = (f"This task cannot be retried: the task {holder} has its unique key.",)
-        self.holder = holder
+        other = "another task" if holder is None else f"the task {holder}"
+        self.args = (f"This task cannot be retried: {other} has its unique key.",)
+        self.task_id = holder
 
 
 class KeyInFlight(TaskServiceError):

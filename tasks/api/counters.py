@@ -41,7 +41,7 @@ class RedisCounter:
         self._url = url
 
     def add(self, key: str, count: int, *, seconds: int) -> tuple[int, float]:
-        key = f"taskservice:throttle:{key}"
+        key = f"taskservice:{connections[database()].settings_dict['NAME']}:throttle:{key}"
         with redis_bell.client(self._url).pipeline(transaction=True) as together:
             together.set(key, 0, px=seconds * 1000, nx=True)
             together.incrby(key, count)

@@ -50,4 +50,5 @@ _NOT_FOR_ALL: dict[str, Any] = {
     "result": None,
     "error": None,
     "worker": None,
+    "cancel_reason": None,
 }

@@ -21,6 +21,7 @@ from tasks.errors import (
     DuplicateKey,
     InvalidFields,
     InvalidJson,
+    KeyHeld,
     KeyInFlight,
     QueueFull,
     TaskServiceError,
@@ -130,6 +131,11 @@ def _(error: UnknownHandler) -> dict[str, Any]:
 def _(error: DuplicateKey) -> dict[str, Any]:
     named = {} if error.task_id is None else {"task_id": str(error.task_id)}
     return named | {"errors": [{"pointer": error.pointer, "code": error.code, "detail": str(error)}]}
+
+
+@_members.register
+def _(error: KeyHeld) -> dict[str, Any]:
+    return {} if error.task_id is None else {"task_id": str(error.task_id)}
 
 
 def is_outage(error: BaseException | None) -> bool:

@@ -215,7 +215,8 @@ class TaskRetry(ApiView):
             task = find_task(request, task_id)
             if not moved:
                 if holder := lifecycle.holder_of_its_key(task.pk):
-                    raise KeyHeld(task.status, holder)
+                    known = tasks_of(request).filter(pk=holder).exists()
+                    raise KeyHeld(task.status, holder if known else None)
                 raise ConflictingState("retried", task.status)
             return _steered(task)
 

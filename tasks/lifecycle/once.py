@@ -28,6 +28,7 @@ def reserve(asked: Sequence[Once], *, now: datetime, wait: timedelta = WAIT) -> 
     _bound_the_wait(alias, wait)
     rows = [(*_key(once), once.fingerprint, book.time(now)) for once in sorted(asked)]  # the order of locks
     taken = book.reserve(rows, too_old=now - KEPT_FOR)
+    _bound_the_wait(alias, None)  # what it waits for from now on are others' tasks
     others = [once for once in asked if _key(once) not in taken]
     return {once: _kept(book, once) for once in others}
 
@@ -61,8 +62,10 @@ def _kept(book: Book, once: Once) -> Kept:
     return Kept(fingerprint=fingerprint, status=status, body=body, location=location)
 
 
-def _bound_the_wait(alias: str, wait: timedelta) -> None:
+def _bound_the_wait(alias: str, wait: timedelta | None) -> None:
+    """For what follows in this transaction; None: as usual."""
     connection = connections[alias]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = {round(wait.total_seconds() * 1000)}")
+            limit = "DEFAULT" if wait is None else round(wait.total_seconds() * 1000)
+            cursor.execute(f"SET LOCAL lock_timeout = {limit}")

@@ -194,6 +194,7 @@ def test_a_unique_key_in_a_queue_that_a_token_is_not_for_is_taken_by_nobody_it_k
 def test_one_that_may_not_read_hears_which_task_has_its_key_and_not_what_is_in_it() -> None:
     made = Holder("all", owner="app").create(UNIQUE % (b"mail", b"return"))
     Task.objects.update(title="hidden", payload={"a": "hidden"}, tags=["hidden"], error={"type": "hidden"})
+    Task.objects.update(cancel_reason="hidden")
 
     answer = Holder("writer", owner="app", scopes=[Scope.CREATE]).ask(
         "POST", "/tasks", UNIQUE % (b"mail", b"return"), Prefer="wait=1"

@@ -234,6 +234,7 @@ def test_a_retry_whose_key_another_has_moves_nothing_and_names_it(api: Api) -> N
     problem = api.post(f"/tasks/{first}/retry").problem(409, "conflict-state")
 
     assert second in problem["detail"]
+    assert problem["task_id"] == second
     assert api.task(first) == before
 
 
