@@ -5,21 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.db import connections, transaction
 from django.utils import timezone
 
 from tasks import lifecycle
-from tasks.contract import ErrorReport, Failed, Lease, Outcome, Released, Succeeded
+from tasks.contract import Enqueued, ErrorReport, Failed, Lease, Outcome, Released, Succeeded, TaskSpec
+from tasks.errors import DuplicateKey
 from tasks.models import Task
+from tasks.models.task import database
 from tasks.states import FINISHED, Status
 from tasks.tests.api_client import Answer, Api, api
 from tasks.tests.api_server import api_server
 from tasks.tests.databases import OwnDatabases, rows
 from tasks.tests.rows import claimant
+from tasks.tests.workers import wait_until
+from tasks.unique import OnConflict, Unique, UniqueWhile
 
 __all__ = ["api"]
 
@@ -190,12 +196,13 @@ def test_ttl_counts_after_the_end_too_and_no_longer(api: Api) -> None:
     assert make(api, **{"while": "ttl", "ttl_seconds": 60}) != first
 
 
-@pytest.mark.parametrize("while_", ["pending", "live", "ttl"])
-def test_a_ttl_ends_it_at_the_latest_then(api: Api, while_: str) -> None:
+@pytest.mark.parametrize("on_conflict", OnConflict)
+@pytest.mark.parametrize("while_", UniqueWhile)
+def test_a_ttl_ends_it_at_the_latest_then(api: Api, while_: str, on_conflict: str) -> None:
     first = make(api, **{"while": while_, "ttl_seconds": 60})
     let_the_ttl_pass()
 
-    second = make(api)
+    second = make(api, on_conflict=on_conflict)
 
     assert second != first
     assert ask(api).json()["id"] == second
@@ -209,6 +216,18 @@ def test_replace_counts_the_ttl_anew(api: Api) -> None:
     ask(api, on_conflict="replace", ttl_seconds=600)
 
     assert Task.objects.filter(unique_until__gt=timezone.now() + timedelta(seconds=500)).exists()
+
+
+def test_replace_says_anew_how_long_the_key_counts(api: Api) -> None:
+    """Of a task that was claimed before, which would have no claim to it by that."""
+    first = make(api)
+    settle(Failed(FAILURE))
+
+    ask(api, on_conflict="replace", **{"while": "pending"})
+
+    assert ask(api).json()["id"] == first
+    claim()
+    assert make(api) != first
 
 
 # -- run again by hand
@@ -273,6 +292,22 @@ def test_a_retry_takes_over_a_key_whose_time_is_over(api: Api) -> None:
 
     assert lifecycle.retry([UUID(first)]) == 1
     assert ask(api).json()["id"] == first
+
+
+# -- within a transaction of others
+
+
+def test_a_conflict_undoes_what_was_asked_for_and_no_more(api: Api) -> None:
+    first = make(api)
+    rejected = TaskSpec(handler="demo.echo", unique=Unique(key="k", on_conflict=OnConflict.REJECT))
+
+    with transaction.atomic(using=database()):
+        [before] = lifecycle.enqueue([TaskSpec(handler="demo.echo")])
+        with pytest.raises(DuplicateKey, match=first):
+            lifecycle.enqueue([TaskSpec(handler="demo.echo"), rejected])
+        [after] = lifecycle.enqueue([TaskSpec(handler="demo.echo")])
+
+    assert {*Task.objects.values_list("pk", flat=True)} == {UUID(first), before.id, after.id}
 
 
 # -- batches, repeats and waiting
@@ -398,6 +433,47 @@ def test_any_other_text_is_a_key(api: Api, key: str) -> None:
 
 
 # -- many at once
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("end", "there"), [("COMMIT", True), ("ROLLBACK", False)])
+def test_one_that_is_just_being_made_is_waited_for(end: str, there: bool) -> None:
+    """Of two at once the second finds no one when it looks, and somebody when it inserts."""
+    [first] = lifecycle.enqueue([SPEC])
+    with connections[database()].copy().cursor() as other, ThreadPoolExecutor(1) as thread:
+        other.execute("BEGIN")
+        other.execute("UPDATE tasks SET unique_key = 'wanted' WHERE id = %s", (first.id,))
+        asked = thread.submit(in_a_thread, replace(SPEC, unique=Unique(key="wanted")))
+        try:
+            wait_until(somebody_waits, "it waits for the other")
+            other.execute(end)
+        finally:
+            other.connection.close()
+        [found] = asked.result(30)
+    assert found.deduplicated is there
+    assert (found.id == first.id) is there
+    assert Task.objects.count() == (1 if there else 2)
+
+
+SPEC = TaskSpec(handler="demo.echo", unique=Unique(key="k"))
+
+
+def in_a_thread(spec: TaskSpec) -> list[Enqueued]:
+    try:
+        return lifecycle.enqueue([spec])
+    finally:
+        connections.close_all()
+
+
+def somebody_waits() -> bool:
+    with connections[database()].cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO tasks%'"
+        )
+        [waiting] = cursor.fetchone()
+    return bool(waiting)
 
 
 RACERS = 50
