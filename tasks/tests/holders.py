@@ -29,3 +29,6 @@ class Holder:
         assert answer.status == 201, answer.body
         made: dict[str, Any] = answer.json()
         return made
+
+    def ids(self) -> list[str]:
+        return [item["id"] for item in self.ask("GET", "/tasks").json()["items"]]

@@ -20,7 +20,8 @@ from tasks import tokens
 from tasks.grants import Grant, Scope
 from tasks.locality import tokens_are_required
 from tasks.models import Task, Token
-from tasks.tests.api_client import Answer, Api
+from tasks.tests.api_client import Api
+from tasks.tests.holders import Holder
 from tasks.tests.rows import MakeTask
 
 pytestmark = pytest.mark.django_db
@@ -52,25 +53,6 @@ def required(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(tokens, "_tried", {})
     with override_settings(TASKSERVICE={**settings.TASKSERVICE, "authentication": "required"}):
         yield
-
-
-class Holder:
-    """Asks with a token of its own."""
-
-    def __init__(self, name: str = "app", scopes: Any = tuple(Scope)[:3], **options: Any) -> None:
-        self.token, self.secret = tokens.issue(name, scopes=scopes, now=timezone.now(), **options)
-
-    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
-        return Api().ask(method, path, body, Authorization=f"Bearer {self.secret}", **headers)
-
-    def create(self, body: bytes = BODY) -> dict[str, Any]:
-        answer = self.ask("POST", "/tasks", body)
-        assert answer.status == 201, answer.body
-        made: dict[str, Any] = answer.json()
-        return made
-
-    def ids(self) -> list[str]:
-        return [item["id"] for item in self.ask("GET", "/tasks").json()["items"]]
 
 
 @pytest.mark.parametrize(("method", "path", "body", "scope"), ENDPOINTS.values(), ids=ENDPOINTS)
