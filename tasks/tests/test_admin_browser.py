@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -18,19 +17,18 @@ from tasks.contract import Cancelled, Crashed, ErrorReport, Failed, Succeeded, T
 from tasks.grants import Scope
 from tasks.models import Task, Worker
 from tasks.states import Status
+from tasks.tests.browsers import CHROMIUM, NO_CHROMIUM, SIZES
 from tasks.tests.rows import claimant
 from tasks.tests.staff import QUEUES, TASKS, WORKERS, page_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = [
-    pytest.mark.skipif(not CHROMIUM, reason="no chromium is installed"),
+    NO_CHROMIUM,
     pytest.mark.django_db(transaction=True),
     pytest.mark.slow,
 ]
 
-SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
 TOKENS = "/admin/tasks/token/"
 EVIL = "</pre><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import pytest
 
+from tasks.tests.browsers import CHROMIUM, NO_CHROMIUM, SIZES
+
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = [
-    pytest.mark.skipif(not CHROMIUM, reason="no chromium is installed"),
+    NO_CHROMIUM,
     pytest.mark.django_db(transaction=True),
     pytest.mark.slow,
 ]
-
-SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
 
 
 @pytest.mark.parametrize("size", SIZES)
