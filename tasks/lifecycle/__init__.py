@@ -37,7 +37,7 @@ from tasks.lifecycle.queues import pause, resume
 from tasks.lifecycle.settling import REFUSED, Settlement, reap, settle, settle_singly
 from tasks.lifecycle.steering import Cancellation, cancel, holder_of_its_key, retry
 from tasks.lifecycle.waiting import expire, park, unpark
-from tasks.lifecycle.workers import absent, handlers_of_the_living, present
+from tasks.lifecycle.workers import absent, handlers_of_the_living, living, present
 
 __all__ = [
     "KEPT_FOR",
@@ -62,6 +62,7 @@ __all__ = [
     "holder_of_its_key",
     "is_taken",
     "keep",
+    "living",
     "look",
     "park",
     "pause",

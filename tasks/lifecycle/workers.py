@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from django.db import models
+
 from tasks.models import Worker
 from tasks.models.task import database
 
@@ -26,7 +28,10 @@ def absent(worker_id: str) -> None:
     Worker.objects.using(database()).filter(pk=worker_id).delete()
 
 
+def living(*, now: datetime) -> models.QuerySet[Worker]:
+    return Worker.objects.using(database()).filter(last_seen_at__gt=now - ALIVE_FOR)
+
+
 def handlers_of_the_living(*, now: datetime) -> frozenset[str]:
     """Every handler that some live worker knows."""
-    living = Worker.objects.using(database()).filter(last_seen_at__gt=now - ALIVE_FOR)
-    return frozenset(name for known in living.values_list("handlers", flat=True) for name in known)
+    return frozenset(name for known in living(now=now).values_list("handlers", flat=True) for name in known)

@@ -9,12 +9,15 @@ from typing import Any
 from django.db import connections
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
+from django.db.models import Max
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from tasks.errors import Unavailable
+from tasks import clock, lifecycle
+from tasks.errors import FieldError, InvalidFields, Unavailable
+from tasks.models import Worker
 from tasks.models.task import database
 
 
@@ -36,7 +39,30 @@ class Readyz(Probe):
         """503 names the check that failed: the database answers, and every migration is applied."""
         if missing := expected_migrations() - applied_migrations(database()):
             raise Unavailable(f"migrations: {len(missing)} not applied; run manage.py migrate")
-        return JsonResponse({"status": "ready", "checks": {"database": "ok", "migrations": "ok"}})
+        checks = {"database": "ok", "migrations": "ok"}
+        if asked_for(request, "workers"):
+            expect_workers()
+            checks["workers"] = "ok"
+        return JsonResponse({"status": "ready", "checks": checks})
+
+
+def asked_for(request: HttpRequest, what: str) -> bool:
+    """``?require=workers``; what is not known here is not passed over."""
+    wanted = [word for text in request.GET.getlist("require") for word in text.split(",")]
+    if any(word != "workers" for word in wanted):
+        raise InvalidFields(
+            [FieldError(code="choice", detail="require must be workers", parameter="require")]
+        )
+    return what in wanted
+
+
+def expect_workers() -> None:
+    """Raises Unavailable: nobody runs tasks now."""
+    if lifecycle.living(now=clock.now(database())).exists():
+        return
+    seen = Worker.objects.using(database()).aggregate(last=Max("last_seen_at"))["last"]
+    since = f"since {seen:%Y-%m-%d %H:%M:%S} UTC" if seen else "so far, or all have stopped"
+    raise Unavailable(f"workers: none was seen {since}; start one with manage.py runworkers")
 
 
 def applied_migrations(alias: str) -> frozenset[tuple[str, str]]:

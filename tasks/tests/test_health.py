@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import override_settings
+from django.utils import timezone
 
+from tasks import lifecycle
+from tasks.models import Worker
 from tasks.models.task import database
 from tasks.ops.health import expected_migrations
 from tasks.tests.api_client import Api, api
@@ -86,3 +91,31 @@ def test_probes_may_be_heads_and_accept_what_they_like(api: Api, path: str) -> N
 @pytest.mark.parametrize("path", ["/healthz/", "/readyz/x", "/healthzz"])
 def test_only_the_exact_paths_are_probes(api: Api, path: str) -> None:
     api.get(path).problem(404, "not-found")
+
+
+def present(age: timedelta) -> None:
+    worker = Worker(id="a:1:b", host="a", pid=1, executors=3)
+    lifecycle.present(worker, now=timezone.now() - age)
+
+
+def test_with_a_worker_that_was_just_seen_it_is_ready_for_work(api: Api) -> None:
+    present(timedelta(seconds=20))
+
+    answer = api.get("/readyz?require=workers")
+
+    assert answer.status == 200
+    assert answer.json()["checks"]["workers"] == "ok"
+
+
+def test_without_a_worker_it_says_so_and_what_to_do(api: Api) -> None:
+    assert "none was seen so far" in api.get("/readyz?require=workers").problem(503, "unavailable")["detail"]
+    present(timedelta(seconds=31))
+
+    detail = api.get("/readyz?require=workers").problem(503, "unavailable")["detail"]
+
+    assert re.search(r"none was seen since \d{4}-.* UTC; start one with manage.py runworkers", detail)
+    assert api.get("/readyz").status == 200
+
+
+def test_it_does_not_pass_over_what_it_cannot_check(api: Api) -> None:
+    api.get("/readyz?require=worker").problem(400, "invalid-field")
