@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +16,48 @@ def event(logger: logging.Logger, level: int, name: str, **fields: Any) -> None:
     if logger.isEnabledFor(level):
         given = {key: value for key, value in fields.items() if value is not None}
         logger.log(level, name, extra={"fields": given})
+
+
+_about: ContextVar[Mapping[str, Any]] = ContextVar("about", default={})  # noqa: B039 - never changed
+_everywhere: Mapping[str, Any] = {}  # in an executor, which runs one task at a time
+
+
+@contextmanager
+def about(**fields: Any) -> Iterator[None]:
+    """Every line that is written inside says this too, whoever writes it."""
+    token = _about.set({**_about.get(), **fields})
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+def now_about(fields: Mapping[str, Any]) -> None:
+    """The same from now on, and for all threads of this process: those that a handler has started too."""
+    global _everywhere
+    _everywhere = fields
+
+
+def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    return {**_everywhere, **_about.get(), **getattr(record, "fields", {})}
+
+
+class AccessFields(logging.Filter):
+    """Makes an event of a line of gunicorn's access log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, dict):
+            atoms = record.args
+            record.fields = {name: atoms[atom] for name, atom in _ATOMS.items() if atom in atoms}
+            record.msg, record.args = "api.request", None
+        return True
+
+
+# names of ours for those of https://docs.gunicorn.org/en/stable/settings.html#access-log-format
+_ATOMS = {
+    "method": "m", "path": "U", "status": "s", "bytes": "B", "seconds": "L", "client": "h",
+    "request_id": "{x-request-id}o",
+}  # fmt: skip
 
 
 class NoOutages(logging.Filter):
@@ -26,7 +71,7 @@ class TextFormatter(logging.Formatter):
     """``2026-01-12T01:37:19.123Z INFO task.settled task_id=… transition=back-off attempt=2``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = getattr(record, "fields", {})
+        fields = _fields_of(record)
         words = [_moment(record), record.levelname, _one_line(record.getMessage())]
         words += [f"{key}={_text(value)}" for key, value in fields.items()]
         line = " ".join(words)
@@ -42,7 +87,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             "logger": record.name,
-            **getattr(record, "fields", {}),
+            **_fields_of(record),
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)

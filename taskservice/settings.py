@@ -63,6 +63,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "tasks.ops.correlation.correlated",
     "tasks.ops.heads.without_bodies",
     "django.middleware.security.SecurityMiddleware",
     "tasks.ops.health.probes",
@@ -159,7 +160,10 @@ DEFAULT_EXCEPTION_REPORTER_FILTER = "tasks.ops.reports.SecretsHidden"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"no-outages": {"()": "tasks.logs.NoOutages"}},
+    "filters": {
+        "no-outages": {"()": "tasks.logs.NoOutages"},
+        "access": {"()": "tasks.logs.AccessFields"},
+    },
     "formatters": {"text": {"()": "tasks.logs.TextFormatter"}, "json": {"()": "tasks.logs.JsonFormatter"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
@@ -169,6 +173,11 @@ LOGGING = {
         "django.security.DisallowedHost": {"level": "CRITICAL"},  # neither is a name that is not ours
         "django.tasks": {"level": "WARNING"},  # a line for each task is half of the time a task costs
         "gunicorn.error": {"handlers": ["console"], "level": "WARNING", "propagate": False},
-        "gunicorn.access": {"handlers": ["console"], "level": "INFO", "propagate": False},
+        "gunicorn.access": {
+            "filters": ["access"],
+            "handlers": ["console"],
+            "level": "INFO",
+            "propagate": False,
+        },
     },
 }

@@ -19,7 +19,7 @@ from typing import Any
 
 from setproctitle import setproctitle
 
-from tasks import registry
+from tasks import logs, registry
 from tasks.context import context_of
 from tasks.contract import (
     ErrorReport,
@@ -211,6 +211,7 @@ class Executor:
         finally:
             self._inside = self._loop = None
             self._interrupts.clear()
+            logs.now_about({})
 
     def _attempt(self, lease: Lease) -> Outcome:
         key = wire.key_of(lease)
@@ -222,6 +223,7 @@ class Executor:
             return Released(started=False)
         if self._marks is not None:
             self._marks.begin(lease)
+        logs.now_about({"task_id": lease.task_id, "attempt": lease.attempt, "handler": lease.handler})
         args, payload = _parsed(lease.args), _parsed(lease.payload)
         try:
             telling.started(lease, task, args, payload)

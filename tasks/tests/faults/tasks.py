@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import multiprocessing
 import os
 import re
@@ -395,3 +396,16 @@ def eat_memory(megabytes: int = 1_000_000) -> None:
     """Take memory until it has that much, or until something stops it."""
     taken = [bytearray(b"x") * (10 << 20) for _ in range(megabytes // 10)]
     del taken
+
+
+# --- where they run, and for whom
+
+
+@fault("tell")
+def tell(word: str) -> None:
+    """In the handler, and in a thread that it starts."""
+    logger = logging.getLogger("shop")
+    logger.warning("told %s", word)
+    thread = threading.Thread(target=logger.warning, args=("told %s in a thread", word))
+    thread.start()
+    thread.join()
