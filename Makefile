@@ -61,6 +61,8 @@ lock: $(DEV)  ## resolve the requirements anew and write the lock files
 	.venv/bin/uv pip compile --quiet --no-header --no-emit-index-url --upgrade --universal \
 	  --python-version 3.12 --generate-hashes requirements-dev.in --output-file requirements-dev.txt
 	.venv/bin/uv pip compile --quiet --no-header --no-emit-index-url --upgrade --universal \
+	  --python-version 3.12 --generate-hashes requirements-otel.in --output-file requirements-otel.txt
+	.venv/bin/uv pip compile --quiet --no-header --no-emit-index-url --upgrade --universal \
 	  --python-version 3.12 --generate-hashes bench/peers/requirements.in --output-file bench/peers/requirements.txt
 
 clean:  ## remove the virtual environments and the caches, but no data

@@ -34,6 +34,7 @@ class Config:
     redis_url: str = ""  # rings where a pooler swallows NOTIFY
     listen_url: str = ""  # where to hear PostgreSQL's NOTIFY, if not there
     authentication: str = "local"  # required, none, or local: none where only this machine can come
+    tracing: bool = False  # spans go to OpenTelemetry, which then has to be installed
     max_ready: int = 1_000_000  # tasks of one queue, above which the API takes no more; 0: no limit
     throttle_burst: Rate = BURST  # requests of one token, or of one address without one
     throttle_sustained: Rate = SUSTAINED

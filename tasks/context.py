@@ -12,6 +12,7 @@ from typing import Any
 from django.db import connections
 from django.tasks import Task, TaskContext, TaskResult
 
+from tasks import tracing
 from tasks.contract import Lease
 
 # generic in their stubs alone: for annotations
@@ -24,14 +25,16 @@ class ServiceContext(TaskContext):  # type: ignore[type-arg, misc]  # its stubs:
     """Django's TaskContext, with what a handler needs to make its side effects safe to repeat.
 
     ``task_id`` is the same in every attempt, ``attempt`` counts from 1, and ``fence`` is higher
-    in each run: whoever stores it can refuse a run that was thought dead. None of them asks the
-    database; ``task_result`` does, when it is first read.
+    in each run: whoever stores it can refuse a run that was thought dead. ``traceparent`` is the
+    W3C trace context of this run, to hand on. None of them asks the database; ``task_result`` does,
+    when it is first read.
     """
 
     task_result: AnyResult = field(init=False, repr=False, compare=False)  # unset: see __getattr__
     task_id: str
     attempt: int = field()  # "field()": else the property that it replaces would be its default
     fence: int
+    traceparent: str | None = field(default=None, repr=False)
     load: Callable[[], AnyResult] = field(repr=False, compare=False)
 
     def __getattr__(self, name: str) -> Any:
@@ -53,7 +56,13 @@ def context_of(lease: Lease, task: Task[..., Any]) -> ServiceContext:
     """The context of the run that this lease is for."""
     task_id = str(lease.task_id)
     load = partial(_load_result, task, task_id)
-    return ServiceContext(task_id=task_id, attempt=lease.attempt, fence=lease.fence, load=load)
+    return ServiceContext(
+        task_id=task_id,
+        attempt=lease.attempt,
+        fence=lease.fence,
+        traceparent=tracing.current() or lease.traceparent,
+        load=load,
+    )
 
 
 def _load_result(task: Task[..., Any], task_id: str) -> AnyResult:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from tasks import tracing
 from tasks.states import Status, WaitingFor
 from tasks.storable import storable_text
 from tasks.unique import Unique
@@ -34,6 +35,7 @@ class TaskSpec:
     max_attempts: int = 5
     timeout: timedelta | None = timedelta(minutes=5)  # None: no limit
     unique: Unique | None = None
+    traceparent: str | None = field(default_factory=tracing.of_new_task)  # where it is asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ class Enqueued:
     waiting_for: WaitingFor | None
     timeout_seconds: float | None
     max_attempts: int
+    traceparent: str | None = None
     attempt: int = 0
     attempts_before: int = 0
     fence: int = 0
@@ -133,6 +136,8 @@ class Lease(NamedTuple):
     claimed_at: datetime | None = None
     queue: str = "default"
     cancel_requested: bool = False  # as seen by settle, under lock
+    traceparent: str | None = None
+    waited: float = 0.0  # seconds, from when it was ready to this claim
 
     @property
     def attempts_used(self) -> int:
@@ -229,16 +234,16 @@ Outcome = Succeeded | Failed | Crashed | TimedOut | Cancelled | Lapsed | Release
 
 def lease_to_wire(lease: Lease) -> list[Any]:
     """A JSON array that ``lease_from_wire`` turns back into the same lease: its fields, in their order."""
-    task_id, *between, timeout, worker_id, claimed_at, queue, cancel_requested = lease
+    task_id, *between, timeout, worker_id, claimed_at, queue, cancel_requested, traceparent, waited = lease
     ends = (_microseconds(timeout), worker_id, _time_text(claimed_at), queue, cancel_requested)
-    return [task_id.hex, *between, *ends]
+    return [task_id.hex, *between, *ends, traceparent, waited]
 
 
 def lease_from_wire(wire: list[Any]) -> Lease:
     """Raises TypeError or ValueError for what ``lease_to_wire`` did not make."""
-    task_id, *between, timeout, worker_id, claimed_at, queue, cancel_requested = wire
+    task_id, *between, timeout, worker_id, claimed_at, queue, cancel_requested, traceparent, waited = wire
     ends = (_duration(timeout), worker_id, _time(claimed_at), queue, cancel_requested)
-    return Lease._make((UUID(task_id), *between, *ends))
+    return Lease._make((UUID(task_id), *between, *ends, traceparent, waited))
 
 
 # Remembered, because the leases that go together have but one time of their claim and few time limits.
@@ -272,8 +277,7 @@ def outcome_to_wire(outcome: Outcome) -> dict[str, Any]:
     for name in ("after", "retry_in"):
         if wire.get(name) is not None:
             wire[name] = wire[name] // _MICROSECOND  # exact, however long
-    wire["outcome"] = type(outcome).__name__
-    return wire
+    return {**wire, "outcome": type(outcome).__name__}
 
 
 def outcome_from_wire(wire: dict[str, Any]) -> Outcome:

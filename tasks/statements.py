@@ -30,6 +30,7 @@ INSERTED = {
     "id": UUID_, "title": TEXT, "handler": TEXT, "args": JSON, "payload": JSON, "owner": TEXT, "queue": TEXT,
     "priority": INT, "tags": JSONB, "run_at": TIME, "expires_at": TIME, "max_attempts": INT,
     "timeout_seconds": "double precision", "created_at": TIME, "ready_at": TIME, "waiting_for": TEXT,
+    "traceparent": TEXT,
 }
 KEYED = {  # the further columns of a task with a unique key
     "unique_key": TEXT, "unique_while": TEXT, "unique_until": TIME, "unique_fence": INT,
@@ -139,7 +140,7 @@ _TAKE = f"""
 UPDATE tasks SET status = 'processing', attempt = attempt + 1, fence = fence + 1, lease_expires_at = %s,
   worker_id = %s, attempted_at = %s, started_at = COALESCE(started_at, %s)
 WHERE id IN (SELECT id FROM picked)
-RETURNING {", ".join(CLAIMED)}, CAST(ready_at AS text)
+RETURNING {", ".join(CLAIMED)}, CAST(ready_at AS text), traceparent
 """  # noqa: S608 - constants
 
 

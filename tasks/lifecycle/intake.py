@@ -85,6 +85,7 @@ def _enqueued(spec: TaskSpec, now: datetime) -> Enqueued:
         timeout_seconds=None if spec.timeout is None else spec.timeout.total_seconds(),
         max_attempts=spec.max_attempts,
         unique_key=None if spec.unique is None else spec.unique.key,
+        traceparent=spec.traceparent,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -116,7 +116,15 @@ def _lease(row: tuple[Any, ...], worker_id: str, now: datetime) -> Lease:
     """``row`` begins in the order of ``statements.CLAIMED``, which begins in the order of a Lease."""
     id_, *between, timeout, queue = row[: len(CLAIMED) - 1]
     task_id = id_ if isinstance(id_, UUID) else UUID(id_)
-    return Lease._make((task_id, *between, _timeout(timeout), worker_id, now, queue, False))
+    ready_at, traceparent = row[len(CLAIMED) : len(CLAIMED) + 2]
+    ends = (worker_id, now, queue, False, traceparent, _waited(ready_at, now))
+    return Lease._make((task_id, *between, _timeout(timeout), *ends))
+
+
+def _waited(ready_at: str, now: datetime) -> float:
+    """Seconds. SQLite keeps times in UTC, and says so nowhere."""
+    since = datetime.fromisoformat(ready_at)
+    return max(0.0, (now - (since if since.tzinfo else since.replace(tzinfo=UTC))).total_seconds())
 
 
 @lru_cache(maxsize=64)

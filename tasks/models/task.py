@@ -51,6 +51,9 @@ class Task(models.Model):
     expires_at = models.DateTimeField(null=True, help_text="Never start after this time.")
     max_attempts = models.PositiveIntegerField(default=5, help_text="Of the present budget.")
     timeout_seconds = models.FloatField(null=True, help_text="How long one attempt may run; empty: no limit.")
+    traceparent = models.CharField(  # noqa: DJ001 - null: none; to add such a column rewrites no table
+        max_length=55, null=True, blank=True, help_text="The W3C trace context that it was asked for in."
+    )
     created_at = models.DateTimeField()
 
     # one at a time with this key: how long it counts, the index below says

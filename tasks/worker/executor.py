@@ -19,7 +19,7 @@ from typing import Any
 
 from setproctitle import setproctitle
 
-from tasks import logs, registry
+from tasks import logs, registry, tracing
 from tasks.context import context_of
 from tasks.contract import (
     ErrorReport,
@@ -62,6 +62,7 @@ def main(channel: socket.socket, marks: Marks | None, limits: Limits) -> None:
     with suppress(AttributeError):  # none, or one of a user's own
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what a handler prints is seen at once
     Executor(channel, marks, limits).serve()
+    tracing.flush()
     os._exit(0)  # threads that a handler left behind must not hold us
 
 
@@ -227,7 +228,7 @@ class Executor:
         args, payload = _parsed(lease.args), _parsed(lease.payload)
         try:
             telling.started(lease, task, args, payload)
-            value = self._call(key, lease, task, args, payload)
+            value = self._traced(key, lease, task, args, payload)
         except BaseException as error:  # whatever it raises, this process goes on
             self._leave(key)
             outcome = running.failure(error, lease, self._interrupts.get(key))
@@ -237,6 +238,14 @@ class Executor:
             outcome = running.success(value, limit_bytes=self._limits.max_result_bytes)
             telling.finished(lease, task, args, payload, outcome)
         return outcome
+
+    def _traced(self, key: wire.WireKey, lease: Lease, *how: Any) -> Any:
+        """What the handler returns; it runs in the trace of what has asked for the task."""
+        if lease.traceparent is None and not tracing.is_on():
+            return self._call(key, lease, *how)
+        about = {"task.id": str(lease.task_id), "task.queue": lease.queue, "task.attempt": lease.attempt}
+        with tracing.within(lease.traceparent, "CONSUMER", f"task {lease.handler}", about):
+            return self._call(key, lease, *how)
 
     def _call(
         self,

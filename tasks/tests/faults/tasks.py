@@ -401,6 +401,12 @@ def eat_memory(megabytes: int = 1_000_000) -> None:
 # --- where they run, and for whom
 
 
+@fault("trace", takes_context=True)
+def trace(context: Any) -> dict[str, Any]:
+    child = tell.enqueue("child")
+    return {"traceparent": context.traceparent, "child": child.id}
+
+
 @fault("tell")
 def tell(word: str) -> None:
     """In the handler, and in a thread that it starts."""
