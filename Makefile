@@ -15,10 +15,10 @@ help:  ## show this list
 run: $(RUNTIME)  ## serve the API, the admin and the workers; Ctrl-C stops
 	@exec $(PYTHON) manage.py serve
 
-test: $(DEV) pgbouncer.deb bindfs.deb node.deb go.deb  ## run the tests that are not marked slow, on SQLite and on PostgreSQL
+test: $(DEV) pgbouncer.deb bindfs.deb node.deb go.deb promtool.deb  ## run the tests that are not marked slow, on SQLite and on PostgreSQL
 	$(call on-each-database,-m "not slow")
 
-test-all: $(DEV) pgbouncer.deb bindfs.deb node.deb go.deb chromium.deb  ## run every test
+test-all: $(DEV) pgbouncer.deb bindfs.deb node.deb go.deb promtool.deb chromium.deb  ## run every test
 	$(call on-each-database)
 
 # Whatever the shell says of a database is not the tests' affair. REPORTS: a folder for JUnit's XML.
@@ -33,6 +33,7 @@ endef
 # Programs that some tests drive; where one is missing and cannot be installed, those are skipped and say so.
 PACKAGE_node = nodejs
 PACKAGE_go = golang-go
+PACKAGE_promtool = prometheus
 %.deb:
 	@command -v $* >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(or $(PACKAGE_$*),$*); }

@@ -11,6 +11,7 @@ class Scope(StrEnum):
     CREATE = "tasks:create"
     READ = "tasks:read"
     MANAGE = "tasks:manage"  # cancel, retry, change, delete
+    METRICS = "metrics"  # /metrics, which speaks of every queue
     ADMIN = "admin"  # all of it, for the tasks of every owner; and tokens
 
 

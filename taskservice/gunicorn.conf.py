@@ -51,9 +51,15 @@ proc_name = "taskservice-api"
 def on_starting(server: Any) -> None:
     """Not by logconfig_dict: that would switch the access log on, and its cost for each request."""
     logging.config.dictConfig(settings.LOGGING)
+    import_string("tasks.ops.counting.begin")(worker_tmp_dir)
 
 
-on_reload = on_starting
+def on_reload(server: Any) -> None:
+    logging.config.dictConfig(settings.LOGGING)
+
+
+def on_exit(server: Any) -> None:
+    import_string("tasks.ops.counting.end")()
 
 
 def when_ready(server: Any) -> None:

@@ -64,6 +64,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "tasks.ops.metering.metered",
     "tasks.ops.correlation.correlated",
     "tasks.ops.heads.without_bodies",
     "django.middleware.security.SecurityMiddleware",

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views import defaults
 from rest_framework.exceptions import MethodNotAllowed
 
-from tasks import postgres
+from tasks import postgres, tally
 from tasks.api.answers import json_answer
 from tasks.errors import (
     DuplicateKey,
@@ -149,6 +149,7 @@ def is_outage(error: BaseException | None) -> bool:
 
 def _outage(error: BaseException | None) -> HttpResponse:
     """The reason goes into the log alone: it may name files, hosts and statements."""
+    tally.here.count(tally.DATABASE, detail="api")
     hint = postgres.hint(error)
     event(logger, logging.WARNING, "api.unavailable", error=type(error).__name__, reason=error, hint=hint)
     detail = "The database does not answer now; try again."

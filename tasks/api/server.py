@@ -71,10 +71,12 @@ class ApiWorker(ThreadWorker):
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
-        from tasks.api import authentication, connections  # in the worker only: the arbiter needs no models
+        from tasks import totals  # in the worker only: the arbiter needs no models
+        from tasks.api import authentication, connections
 
         self._departures = Departures(self.poller, self._one_less)
         connections.limit_waits()
+        totals.begin()
         authentication.decide(listener.getsockname() for listener in self.sockets)
 
     # -- in the main thread, which must not wait

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from tasks.api import token_views, views
+from tasks.api import metrics, token_views, views
 from tasks.api.openapi.views import Docs, OpenApi
 
 urlpatterns = [
@@ -21,4 +21,5 @@ urlpatterns = [
     path("tokens/<str:token_id>", token_views.TokenDetail.as_view()),
     path("openapi.json", OpenApi.as_view()),
     path("docs", Docs.as_view()),
+    path("metrics", metrics.Metrics.as_view()),
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db import transaction
 
-from tasks import bell, clock, registry
+from tasks import bell, clock, registry, tally
 from tasks.book import Book, Row
 from tasks.conf import config
 from tasks.contract import Enqueued, TaskSpec
@@ -47,6 +48,8 @@ def enqueue(specs: Sequence[TaskSpec]) -> list[Enqueued]:
         else:
             book.insert(rows)
         bell.ring_on_commit(alias)
+        made_of = [(task.queue, task.handler) for task in made if not task.deduplicated]
+        transaction.on_commit(partial(tally.here.created, made_of), using=alias)
     return made
 
 

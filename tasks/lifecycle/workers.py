@@ -17,7 +17,7 @@ FORGOTTEN_AFTER = timedelta(days=1)
 def present(worker: Worker, *, now: datetime) -> None:
     """Write down that this worker lives; the first time, all about it."""
     workers = Worker.objects.using(database())
-    if not workers.filter(pk=worker.pk).update(last_seen_at=now):
+    if not workers.filter(pk=worker.pk).update(last_seen_at=now, busy=worker.busy):
         worker.started_at = worker.last_seen_at = now
         worker.save(using=database(), force_insert=True)
         workers.filter(last_seen_at__lt=now - FORGOTTEN_AFTER).delete()

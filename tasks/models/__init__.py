@@ -8,6 +8,17 @@ from tasks.models.login import LoginTries
 from tasks.models.queue import Queue
 from tasks.models.task import Task, TaskQuerySet
 from tasks.models.token import Token
+from tasks.models.total import Total
 from tasks.models.worker import Worker
 
-__all__ = ["Attempt", "Idempotency", "LoginTries", "Queue", "Task", "TaskQuerySet", "Token", "Worker"]
+__all__ = [
+    "Attempt",
+    "Idempotency",
+    "LoginTries",
+    "Queue",
+    "Task",
+    "TaskQuerySet",
+    "Token",
+    "Total",
+    "Worker",
+]

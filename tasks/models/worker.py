@@ -12,6 +12,7 @@ class Worker(models.Model):
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
     executors = models.PositiveIntegerField()
+    busy = models.PositiveIntegerField(null=True, help_text="Executors that ran a task when last seen.")
     queues = models.JSONField(null=True, help_text="The queues it serves; empty: all.")
     handlers = models.JSONField(default=list, help_text="The handlers it knows.")
     started_at = models.DateTimeField()

@@ -36,6 +36,7 @@ RULES: dict[tuple[str, str], Scope] = {
     ("POST", "tasks/<str:task_id>/run-now"): Scope.MANAGE,
     ("GET", "tasks/<str:task_id>/attempts"): Scope.READ,
     ("GET", "tasks/<str:task_id>/events"): Scope.READ,
+    ("GET", "metrics"): Scope.METRICS,
     ("GET", "tokens"): Scope.ADMIN,
     ("POST", "tokens"): Scope.ADMIN,
     ("GET", "tokens/<str:token_id>"): Scope.ADMIN,

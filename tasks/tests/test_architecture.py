@@ -16,14 +16,14 @@ ROOT = PACKAGE.parent
 VALUES = {
     "states", "contract", "decide", "backoff", "ids", "errors", "conf", "registry", "handlers", "logs",
     "context", "results", "limits", "specs", "storable", "grants", "members", "locality", "unique",
-    "rates", "spans", "tracing", "otel",
+    "rates", "spans", "tally", "tracing", "otel",
 }  # fmt: skip
 ROWS = {
     "models", "statements", "book", "clock", "bell", "sqlite", "postgres", "postgresql", "redis_bell",
     "migrations",
 }  # fmt: skip
 VERBS = {"lifecycle"}
-EXTRAS = {"stats", "tokens", "logins", "pending", "filtering", "resource"}
+EXTRAS = {"stats", "tokens", "logins", "pending", "filtering", "resource", "totals", "gauges"}
 RUNTIME = {"worker"}
 DOORS = {
     "api", "admin", "templatetags", "backend", "testing", "ops", "management", "serve", "checks", "apps",

@@ -73,7 +73,7 @@ class Stage:
 
     def learn_that_short(self) -> None:
         """Let every handler of these tests be known as short."""
-        self.hands._pace.saw("demo.echo", 0.0001)
+        self.hands.pace.saw("demo.echo", 0.0001)
 
     def say(self, message: dict[str, Any], executor: int = 0) -> None:
         """As the executor, and let the dispatcher hear it."""

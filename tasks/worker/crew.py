@@ -44,6 +44,11 @@ class Crew:
         return iter(self._pool)
 
     @property
+    def busy(self) -> int:
+        """How many run a task."""
+        return sum(executor.head is not None for executor in self)
+
+    @property
     def hopeless(self) -> bool:
         """Executors end before they are ready, again and again."""
         return self._failed_starts >= (START_TRIES if self._was_ready else FIRST_START_TRIES)

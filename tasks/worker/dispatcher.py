@@ -117,12 +117,8 @@ class Dispatcher:
 
     def _patience(self, now: float) -> float:
         """Seconds until something is due by itself."""
-        moments = [
-            self._hands.next_moment(),
-            self._crew.next_start(),
-            self._check_executors_at,
-            self._stop_moment(),
-        ]
+        hands, crew = self._hands.next_moment(), self._crew.next_start()
+        moments = [hands, crew, self._check_executors_at, self._stop_moment()]
         if not self._ledger.busy:
             own = [self._look_at, *(duty.due for duty in self._duties)]
             moments.append(max(self._retry_at, now if self._gathered else min(own)))
@@ -203,6 +199,7 @@ class Dispatcher:
             return
         self._recovered("turn")
         self._in_flight = ()
+        self._report.ran(self._hands.pace.take_runs(), busy=self._crew.busy)
         self._report.settled(turned.settlement)
         self._report.claimed(turned.leases)
         if len(turned.leases) >= wish.idle + wish.ahead > 0:
@@ -239,9 +236,10 @@ class Dispatcher:
         if result is True:
             duty.go_on_soon(time.monotonic())
         if isinstance(result, Extension):
+            self._report.renewed(result)
             self._hands.renewed(result, asked_at)
         if isinstance(result, Settlement) and result.written:
-            self._report.settled(result)
+            self._report.reaped(result)
             self._rouse()
 
     def _failed(self, what: str, error: Exception | None) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db import connections
 
-from tasks import clock, lifecycle
+from tasks import clock, lifecycle, tally, totals
 from tasks.conf import config
 from tasks.contract import Claimant, Lease
 from tasks.lifecycle import Extension, Settlement
@@ -69,6 +69,7 @@ class Duties:
         return [
             Duty("extend", self._claimant.lease_for / 3, self.extend),
             Duty("worker", SEEN_EVERY, self.present),
+            Duty("totals", timedelta(seconds=totals.WRITTEN_EVERY_SECONDS), self.count),
             Duty("reap", timedelta(seconds=2), self.reap),
             Duty("park", timedelta(seconds=5), self.park),
             Duty("expire", timedelta(seconds=2), self.expire),
@@ -86,7 +87,11 @@ class Duties:
         return lifecycle.extend(in_hand, by=self._claimant.lease_for, now=self._now())
 
     def present(self, in_hand: Sequence[Lease]) -> None:
+        self._presence.busy = tally.here.busy
         lifecycle.present(self._presence, now=self._now())
+
+    def count(self, in_hand: Sequence[Lease]) -> None:
+        totals.write_down()
 
     def reap(self, in_hand: Sequence[Lease]) -> Settlement:
         """What lapsed; and at once what dead workers of this host held, and what we hold and know nothing of.

@@ -19,7 +19,7 @@ from typing import Any
 
 from setproctitle import setproctitle
 
-from tasks import logs, registry, tracing
+from tasks import logs, registry, tally, tracing
 from tasks.context import context_of
 from tasks.contract import (
     ErrorReport,
@@ -100,6 +100,8 @@ class Executor:
         while (lease := self._next()) is not None:
             began = time.perf_counter()
             outcome = self._run(lease)
+            if made := tally.here.take_created():
+                self._send({"created": made})
             self._report(lease, outcome, time.perf_counter() - began)
 
     # -- mail

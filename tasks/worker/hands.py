@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from tasks import tally
 from tasks.contract import Cancelled, Crashed, Lease, Outcome, Released, TimedOut, outcome_from_wire
 from tasks.lifecycle import Extension
 from tasks.logs import event
@@ -34,7 +35,7 @@ class Hands:
         self._gather = gather
         self._lease_for = lease_for
         self._renewed_at = 0.0  # monotonic: all that was in hand then
-        self._pace = Pace()
+        self.pace = Pace()
         self._spare: deque[Held] = deque()
         crew.on_word, crew.on_end = self.hear, self._gone
 
@@ -52,7 +53,7 @@ class Hands:
         idle = sum(executor.idle for executor in self._crew)
         if self._spare:
             return 0, 0
-        ahead = sum(executor.room(self._pace.recent) for executor in self._crew)
+        ahead = sum(executor.room(self.pace.recent) for executor in self._crew)
         return idle, max(0, ahead - idle)
 
     def _held(self) -> Iterator[Held]:
@@ -64,7 +65,7 @@ class Hands:
 
     def hand_out(self, leases: Iterable[Lease]) -> None:
         for lease in leases:
-            expected = self._pace.expect(lease.handler)
+            expected = self.pace.expect(lease.handler)
             executor = self._taker(lease, expected)
             if executor is None:
                 self._spare.append(Held(lease, expected, time.monotonic()))
@@ -106,6 +107,8 @@ class Hands:
         match message:
             case {"ended": [task_id, fence], "seconds": seconds, **outcome}:
                 self._ended(executor, (task_id, fence), seconds, outcome_from_wire(outcome))
+            case {"created": made}:
+                tally.here.created([(queue, handler) for queue, handler in made])
             case {"recalled": keys}:
                 self._give_back(executor.take_back({(task_id, fence) for task_id, fence in keys}))
             case {"ready": _}:
@@ -118,7 +121,7 @@ class Hands:
         executor.ended()
         if executor.spent:
             self._crew.retire(executor)
-        self._pace.saw(head.lease.handler, seconds)
+        self.pace.saw(head.lease.handler, seconds)
         self._came_to(head, outcome)
 
     def _came_to(self, held: Held, outcome: Outcome) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 HAND_AHEAD_SECONDS = 0.02  # work that may lie ready in an executor's hand
 OVERDUE_SECONDS = 0.05  # what runs longer than this is not short, whatever its handler's other runs were
 HAND_AHEAD_LEASES = 192  # on 2 cores 64 drain 9,000 no-op tasks a second, 128 10,200, 192 12,900, 256 12,200
@@ -18,10 +20,17 @@ class Pace:
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
         self.recent = float("inf")  # of whatever ran last
+        self._runs: dict[str, list[float]] = defaultdict(list)
 
     def saw(self, handler: str, seconds: float) -> None:
+        self._runs[handler].append(seconds)
         before = self._seconds.get(handler, seconds)
         self._seconds[handler] = self.recent = before + (seconds - before) * WEIGHT
+
+    def take_runs(self) -> dict[str, list[float]]:
+        """What was seen since this was last asked, for the metrics."""
+        runs, self._runs = self._runs, defaultdict(list)
+        return runs
 
     def expect(self, handler: str) -> float:
         """Seconds; infinity for a handler that was never seen to end."""

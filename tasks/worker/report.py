@@ -7,16 +7,18 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from tasks import postgres, states
-from tasks.contract import Lease, Outcome, Released
+from tasks import postgres, states, tally
+from tasks.contract import Crashed, Lease, Outcome, Released, Succeeded
 from tasks.decide import Decision
-from tasks.lifecycle import Settlement
+from tasks.lifecycle import Extension, Settlement
 from tasks.logs import event
+from tasks.models import Attempt
 from tasks.states import Transition
 
 logger = logging.getLogger("tasks.dispatcher")
 
 SUMMARY_SECONDS = 10.0
+_OUTCOMES = {Succeeded: "succeeded", **{kind: str(name) for kind, name in Attempt.OUTCOME_OF.items()}}
 _LEVELS: dict[Transition, int] = {states.FAIL: logging.WARNING}
 
 
@@ -27,8 +29,11 @@ class Report:
         self._counts: Counter[str] = Counter()
         self._since = time.monotonic()
         self._totals: Counter[str] = Counter()
+        self._tally = tally.here
 
     def claimed(self, leases: Sequence[Lease]) -> None:
+        if leases:
+            self._tally.claimed(leases)
         if logger.isEnabledFor(logging.DEBUG):
             for lease in leases:
                 event(
@@ -43,16 +48,38 @@ class Report:
                 )
 
     def settled(self, settlement: Settlement) -> None:
+        ended: Counter[tuple[str, str, type[Outcome], str]] = Counter()
         for lease, outcome, decision in settlement.written:
-            self._counts[decision.transition.name] += 1
+            ended[lease.queue, lease.handler, type(outcome), decision.transition.name] += 1
             level = _level(lease, outcome, decision)
             if logger.isEnabledFor(level):
                 _tell(level, lease, outcome, decision)
+        for (*_, transition), count in ended.items():
+            self._counts[transition] += count
+        if ended:
+            self._tally.settled(
+                {(*key[:2], _OUTCOMES[key[2]], key[3]): count for key, count in ended.items()}
+            )
+            self._tally.count(tally.CRASHES, sum(count for key, count in ended.items() if key[2] is Crashed))
         for lease in settlement.lost:
             event(logger, logging.WARNING, "outcome.dropped", task_id=lease.task_id, fence=lease.fence)
 
+    def reaped(self, settlement: Settlement) -> None:
+        self._tally.count(tally.REAPED, len(settlement.written))
+        self.settled(settlement)
+
+    def renewed(self, extension: Extension) -> None:
+        self._tally.count(tally.RENEWED, len(extension.held))
+        self._tally.count(tally.LOST, len(extension.lost))
+
+    def ran(self, seconds: dict[str, list[float]], *, busy: int) -> None:
+        self._tally.busy = busy
+        if seconds:
+            self._tally.ran(seconds)
+
     def database_failed(self, what: str, error: Exception | None, failures: int) -> None:
         """The first failures in a row are told, then every tenth."""
+        self._tally.count(tally.DATABASE, detail="worker")
         if failures <= 3 or failures % 10 == 0:
             told = {"during": what, "failures": failures, "error": repr(error), "hint": postgres.hint(error)}
             event(logger, logging.ERROR, "database.failed", **told)

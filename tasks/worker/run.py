@@ -14,7 +14,7 @@ from typing import Any
 from django.db import connections
 from setproctitle import setproctitle
 
-from tasks import bell, ids, lifecycle, postgres, redis_bell, registry
+from tasks import bell, ids, lifecycle, postgres, redis_bell, registry, totals
 from tasks.conf import Config
 from tasks.contract import Claimant
 from tasks.logs import event
@@ -114,6 +114,7 @@ def _tell_start(claimant: Claimant, executors: int) -> None:
 def _close(dispatcher: Dispatcher, ledger: Ledger, lock: WorkerLock | None, *, clean: bool) -> None:
     """End the executors, and say goodbye in the database if it answers."""
     dispatcher.close()
+    ledger.submit(totals.write_down, lambda *_: None)
     ledger.submit(lambda: lifecycle.absent(ledger.claimant.worker_id), lambda *_: None)
     ledger.close()
     if lock is not None:

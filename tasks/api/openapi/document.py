@@ -25,6 +25,7 @@ TAGS = {
 SCOPES = {
     Scope.CREATE: "make tasks",
     Scope.READ: "every GET of tasks",
+    Scope.METRICS: "the numbers of the whole service, of every queue",
     Scope.MANAGE: "cancel, retry, change, run now, delete",
     Scope.ADMIN: "all of it, for the tasks of every owner, and tokens",
 }

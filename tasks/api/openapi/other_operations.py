@@ -113,6 +113,16 @@ OPERATIONS = (
     ),
     Operation(
         method="get",
+        path="/metrics",
+        id="metrics",
+        tag=SERVICE,
+        summary="Numbers for Prometheus",
+        says="Prometheus' text format, or OpenMetrics where the Accept header asks for it.",
+        scope=Scope.METRICS,
+        replies={200: Reply(says="The numbers.", content_type="text/plain")},
+    ),
+    Operation(
+        method="get",
         path="/openapi.json",
         id="openapi",
         tag=SERVICE,

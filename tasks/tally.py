@@ -1,0 +1,117 @@
+"""What this process has counted since it last wrote that down; ``totals`` keeps the sums of all processes."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from tasks.contract import Lease
+
+MAX_QUEUES = 100  # that are counted by name; clients choose those
+OTHER = "other"
+
+# seconds, the upper ends of a histogram's buckets; above the last: all else
+WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
+RUNS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
+
+CREATED, CLAIMED, SETTLED, WAIT, RUN = "created", "claimed", "settled", "wait", "run"
+REAPED, CRASHES, RENEWED, LOST, DATABASE = "reaped", "crashes", "renewed", "lost", "database"
+
+
+class Cell(NamedTuple):
+    """What is counted: for a histogram ``detail`` is the number of a bucket, or "sum"."""
+
+    name: str
+    queue: str = ""
+    handler: str = ""
+    detail: str = ""
+    transition: str = ""
+
+
+class Bounded:
+    """So many names as they come, and one for all others."""
+
+    def __init__(self, known: Iterable[str] = (), *, most: int = MAX_QUEUES) -> None:
+        self._known = set(known)
+        self._most = most
+
+    def name(self, name: str) -> str:
+        if name in self._known:
+            return name
+        if len(self._known) >= self._most:
+            return OTHER
+        self._known.add(name)
+        return name
+
+
+class Tally:
+    """Safe for threads; each call is for many tasks where many come at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: defaultdict[Cell, float] = defaultdict(float)
+        self._queues = Bounded()
+        self.busy = 0  # executors that run a task now
+
+    def created(self, made: Sequence[tuple[str, str]]) -> None:
+        """(queue, handler) of each."""
+        with self._lock:
+            for (queue, handler), count in Counter(made).items():
+                self._counts[Cell(CREATED, self._queues.name(queue), handler)] += count
+
+    def take_created(self) -> list[tuple[str, str]]:
+        """For an executor, whose dispatcher writes down what its handlers have made."""
+        if not self._counts:  # what nearly always holds
+            return []
+        taken = self.take()
+        return [(cell.queue, cell.handler) for cell, count in taken.items() for _ in range(int(count))]
+
+    def claimed(self, leases: Sequence[Lease]) -> None:
+        with self._lock:
+            for (queue, handler), count in Counter((lease.queue, lease.handler) for lease in leases).items():
+                self._counts[Cell(CLAIMED, self._queues.name(queue), handler)] += count
+            waits: dict[str, list[float]] = defaultdict(list)
+            for lease in leases:
+                waits[lease.queue].append(lease.waited)
+            for queue, seconds in waits.items():
+                self._observe(Cell(WAIT, self._queues.name(queue)), seconds, WAITS)
+
+    def settled(self, ended: Mapping[tuple[str, str, str, str], int]) -> None:
+        """(queue, handler, outcome, transition) -> how many."""
+        with self._lock:
+            for (queue, handler, outcome, transition), count in ended.items():
+                self._counts[Cell(SETTLED, self._queues.name(queue), handler, outcome, transition)] += count
+
+    def ran(self, seconds: Mapping[str, Sequence[float]]) -> None:
+        """By handler, of each run."""
+        with self._lock:
+            for handler, runs in seconds.items():
+                self._observe(Cell(RUN, handler=handler), runs, RUNS)
+
+    def count(self, name: str, count: int = 1, *, detail: str = "") -> None:
+        if count:
+            with self._lock:
+                self._counts[Cell(name, detail=detail)] += count
+
+    def _observe(self, cell: Cell, seconds: Sequence[float], buckets: Sequence[float]) -> None:
+        for bucket, count in Counter(bisect_left(buckets, one) for one in seconds).items():
+            self._counts[cell._replace(detail=str(bucket))] += count
+        self._counts[cell._replace(detail="sum")] += sum(seconds)
+
+    def take(self) -> Mapping[Cell, float]:
+        """What has gathered; from now on it gathers anew."""
+        with self._lock:
+            taken, self._counts = self._counts, defaultdict(float)
+        return taken
+
+    def put_back(self, taken: Mapping[Cell, float]) -> None:
+        """It could not be written down."""
+        with self._lock:
+            for cell, count in taken.items():
+                self._counts[cell] += count
+
+
+here = Tally()

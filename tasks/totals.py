@@ -1,0 +1,91 @@
+"""The sums of what all processes have counted: each adds what it has, now and then, and any may read them."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from collections.abc import Mapping
+
+from django.db import connections, transaction
+
+from tasks.lifecycle.again import again
+from tasks.logs import event
+from tasks.models import Total
+from tasks.models.task import database
+from tasks.tally import Bounded, Cell, Tally, here
+
+logger = logging.getLogger(__name__)
+
+WRITTEN_EVERY_SECONDS = 5.0
+LAST_SECONDS = 2.0  # that the end of a process waits for
+
+_ADD = """
+INSERT INTO totals (name, queue, handler, detail, transition, value) VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT (name, queue, handler, detail, transition) DO UPDATE SET value = totals.value + excluded.value
+"""
+
+
+def write_down(tally: Tally = here) -> None:
+    """Add what has gathered; where that fails, it is kept for the next time."""
+    taken = tally.take()
+    if not taken:
+        return
+    try:
+        _add(taken)
+    except BaseException:
+        tally.put_back(taken)
+        raise
+
+
+@again
+def _add(taken: Mapping[Cell, float]) -> None:
+    """In the order of the cells: two that add at once must not wait for each other."""
+    alias = database()
+    known = Total.objects.using(alias).order_by("queue").values_list("queue", flat=True).distinct()
+    queues = Bounded(known)
+    bounded: dict[Cell, float] = {}
+    for cell, count in taken.items():
+        cell = cell._replace(queue=queues.name(cell.queue))
+        bounded[cell] = bounded.get(cell, 0) + count
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        cursor.executemany(_ADD, [(*cell, bounded[cell]) for cell in sorted(bounded)])
+
+
+def read() -> dict[Cell, float]:
+    rows = Total.objects.using(database()).values_list(*Cell._fields, "value")
+    return {Cell(*cell): value for *cell, value in rows}
+
+
+def begin() -> None:
+    """Write the tally of this process down from now on, and once more at its end."""
+    writer = Writer()
+    writer.start()
+    atexit.register(writer.close)
+
+
+class Writer:
+    """Writes the tally of a process down, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="totals", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Once more, unless the database is stuck."""
+        self._over.set()
+        self._thread.join(LAST_SECONDS)
+
+    def _work(self) -> None:
+        over = False
+        while not over:
+            over = self._over.wait(WRITTEN_EVERY_SECONDS)
+            try:
+                write_down()
+            except Exception as error:  # the database is gone: it is tried again, and others tell of it
+                event(logger, logging.DEBUG, "totals.not-written", error=repr(error))
+            finally:
+                connections[database()].close()
