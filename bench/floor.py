@@ -75,7 +75,8 @@ def _with_marks(statement: Statement) -> Statement:
 
 def _on_postgres(settings: dict[str, Any], claim: Statement, complete: Statement) -> tuple[int, float]:
     where = {name: settings[name] for name in ("host", "user", "dbname")}
-    with psycopg.connect(**where, autocommit=True) as connection:
+    # planned each time, as the service does with batches: see ``tasks.postgres.plan_anew``
+    with psycopg.connect(**where, autocommit=True, prepare_threshold=None) as connection:
         return _drain(connection.execute, "BEGIN", claim, complete, _in_arrays)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from itertools import batched
 from typing import Any
@@ -13,7 +14,7 @@ from django.utils import timezone
 
 from tasks import statements
 from tasks.contract import LeaseKey
-from tasks.postgres import arrays
+from tasks.postgres import arrays, plan_anew
 from tasks.statements import INT, JSON, SETTLED, TEXT, UUID_
 
 Row = tuple[Any, ...]
@@ -125,7 +126,7 @@ class Book:
 
     def lock(self, keys: Iterable[LeaseKey]) -> dict[LeaseKey, str | None]:
         """Lock what is still held; key -> why somebody asked for its end, None: nobody did. In id order."""
-        rows = self._keyed(statements.lock(self._postgres), keys)
+        rows = self._keyed(statements.LOCK_IN_ORDER if self._postgres else statements.LOCK, keys)
         return {_key(row): (row[3] or "") if row[2] is not None else None for row in rows}
 
     def extend(self, keys: Iterable[LeaseKey], until: datetime) -> dict[LeaseKey, bool]:
@@ -200,7 +201,12 @@ class Book:
             filled = batch if self._postgres else _padded(batch)
             given = _given(batch) if self._postgres else [value for row in filled for value in row]
             text = sql.format(rows=statements.rows(self._postgres, types, len(filled)))
-            yield from self._fetch(text, (*given, *params))
+            with self._batch_of(len(batch)):
+                found = self._fetch(text, (*given, *params))
+            yield from found
+
+    def _batch_of(self, size: int) -> AbstractContextManager[None]:
+        return plan_anew(self._connection.alias) if self._postgres and size > 1 else nullcontext()
 
 
 def _id(row: Row) -> int:

@@ -76,6 +76,12 @@ def record() -> str:
     return f"INSERT INTO attempts ({', '.join(RECORDED)}) VALUES ({marks})"  # noqa: S608 - constants
 
 
+def _among(postgres: bool, found: str) -> str:
+    """On PostgreSQL no join, of which a plan that is kept may have chosen a kind for a smaller table."""
+    ids = f"(SELECT id FROM {found})"  # noqa: S608 - constants
+    return f"id = ANY(ARRAY{ids})" if postgres else f"id IN {ids}"
+
+
 def _locking(postgres: bool) -> str:
     return "FOR UPDATE SKIP LOCKED" if postgres else ""
 
@@ -110,13 +116,13 @@ WITH due AS (
   SELECT id FROM tasks WHERE waiting_for = 'time' AND run_at <= %s
   ORDER BY run_at LIMIT %s {_locking(postgres)}
 )
-UPDATE tasks SET ready_at = run_at, waiting_for = NULL WHERE id IN (SELECT id FROM due) RETURNING id
+UPDATE tasks SET ready_at = run_at, waiting_for = NULL WHERE {_among(postgres, "due")} RETURNING id
 """  # noqa: S608 - constants
 
 
 @cache
 def claim(postgres: bool, handlers: int) -> str:
-    return f"WITH picked AS ({_first_ready(postgres, handlers)}) {_TAKE}"
+    return f"WITH picked AS ({_first_ready(postgres, handlers)}) {_take(postgres)}"
 
 
 @cache
@@ -124,7 +130,7 @@ def claim_ahead(postgres: bool, handlers: int) -> str:
     return f"""
 WITH head AS ({_first_ready(postgres, handlers)}),
 picked AS (SELECT id FROM head WHERE attempt - attempts_before + 1 < max_attempts LIMIT %s)
-{_TAKE}"""  # noqa: S608 - constants
+{_take(postgres)}"""  # noqa: S608 - constants
 
 
 def _first_ready(postgres: bool, handlers: int) -> str:
@@ -136,10 +142,11 @@ ORDER BY priority DESC, ready_at, id LIMIT %s {_locking(postgres)}
 """  # noqa: S608 - constants
 
 
-_TAKE = f"""
+def _take(postgres: bool) -> str:
+    return f"""
 UPDATE tasks SET status = 'processing', attempt = attempt + 1, fence = fence + 1, lease_expires_at = %s,
   worker_id = %s, attempted_at = %s, started_at = COALESCE(started_at, %s)
-WHERE id IN (SELECT id FROM picked)
+WHERE {_among(postgres, "picked")}
 RETURNING {", ".join(CLAIMED)}, CAST(ready_at AS text), traceparent
 """  # noqa: S608 - constants
 
@@ -171,13 +178,17 @@ UPDATE tasks SET lease_expires_at = %s FROM v WHERE {_HELD} RETURNING id, fence,
 """  # noqa: S608 - constants
 
 
-@cache
-def lock(postgres: bool) -> str:
-    return f"""
-WITH v(k, f) AS ({{rows}})
-SELECT id, fence, cancel_requested_at, cancel_reason FROM tasks JOIN v ON {_HELD}
-{"ORDER BY id FOR UPDATE OF tasks" if postgres else ""}
+LOCK = f"""
+WITH v(k, f) AS ({{rows}}) SELECT id, fence, cancel_requested_at, cancel_reason FROM tasks JOIN v ON {_HELD}
 """  # noqa: S608 - constants
+# Looked up one after the other, so that they are locked in the order that is given. By their ids: the status
+# is hidden from the planner, which may think that nothing is processing, and read all that is for each.
+LOCK_IN_ORDER = """
+WITH v(k, f) AS ({rows}) SELECT held.* FROM v CROSS JOIN LATERAL (
+  SELECT id, fence, cancel_requested_at, cancel_reason FROM tasks
+  WHERE id = v.k AND fence = v.f AND COALESCE(status, '') = 'processing' FOR UPDATE
+) AS held
+"""
 
 
 # -- unique keys
