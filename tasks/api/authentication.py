@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from tasks import tokens
+from tasks.addresses import client_of
 from tasks.api import throttle
 from tasks.errors import Forbidden, Unauthenticated
 from tasks.grants import EVERYBODY, Grant, Scope
@@ -36,7 +37,7 @@ def admit(request: HttpRequest, scope: Scope) -> None:
     """As ``authenticate``, once for each request: it counts. Raises TooManyRequests besides."""
     if not _needs_token():
         setattr(request, _KEPT, EVERYBODY)
-        throttle.admit(request, f"address:{throttle.address_of(request)}")
+        throttle.admit(request, f"address:{client_of(request.META)}")
         return
     text = _token_of(request)
     who = f"token:{tokens.prefix_of(text)}"

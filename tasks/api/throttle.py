@@ -8,13 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from hashlib import sha256
-from ipaddress import IPv6Address, ip_address
 from math import ceil
 
 from django.http import HttpRequest
 
+from tasks.addresses import client_of
 from tasks.api.quotas import CounterGone, Quotas, Standing
 from tasks.conf import config
 from tasks.errors import TooManyRequests, Unauthenticated
@@ -55,7 +54,7 @@ def guessing(request: HttpRequest, token: str) -> Iterator[None]:
     A wrong one counts for the address; a good one does not, and one that was good lately is not held
     up by what others behind the same address do.
     """
-    rate, key, hashed = config().throttle_wrong_tokens, f"wrong:{address_of(request)}", _hash(token)
+    rate, key, hashed = config().throttle_wrong_tokens, f"wrong:{client_of(request.META)}", _hash(token)
     taken = False
     if rate.limit and _known.get(hashed, 0.0) < time.monotonic():
         taken = _take_guess(request, key, rate)
@@ -116,25 +115,3 @@ def _tell(request: HttpRequest, standings: Mapping[str, tuple[Rate, Standing]]) 
 
 def _whole(seconds: float) -> int:
     return max(1, ceil(seconds))
-
-
-def address_of(request: HttpRequest) -> str:
-    """The client's, as far as it can be believed; of IPv6 the network, of which each host has 2^64."""
-    peer = str(request.META.get("REMOTE_ADDR", ""))
-    if proxies := config().proxies:
-        told = [text.strip() for text in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
-        return _network(told[-min(proxies, len(told))]) or _network(peer)
-    return _network(peer)
-
-
-@lru_cache(maxsize=1000)
-def _network(text: str) -> str:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return ""
-    if not isinstance(address, IPv6Address):
-        return str(address)
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(IPv6Address(int(address) >> 64 << 64))

@@ -189,6 +189,20 @@ def test_settings_that_do_harm_are_found(given: dict[str, Any], code: str) -> No
             assert code in {finding.code for finding in setup.look()}
 
 
+def test_a_proxy_that_is_not_counted_is_found() -> None:
+    found: list[bool] = []
+    for https, hosts, proxies in (
+        (False, ["localhost"], 0),
+        (True, ["localhost"], 1),
+        (True, ["localhost"], 0),
+        (False, ["localhost", "tasks.example.com"], 0),
+    ):
+        with override_settings(HTTPS=https, ALLOWED_HOSTS=hosts, TASKSERVICE={"proxies": proxies}):
+            found.append("proxies-uncounted" in {finding.code for finding in setup.look()})
+
+    assert found == [False, False, True, True]
+
+
 @pytest.mark.postgres
 def test_a_pooler_without_a_bell_is_found() -> None:
     with override_settings(TASKSERVICE={"pooler": True}):

@@ -160,6 +160,19 @@ def test_https_makes_cookies_secure(load: Load) -> None:
     assert loaded["SECURE_HSTS_SECONDS"] > 0
 
 
+@pytest.mark.parametrize(
+    ("given", "proxies"),
+    [
+        ({}, 0),
+        ({"HTTPS": "true"}, 1),
+        ({"HTTPS": "true", "TASKSERVICE_PROXIES": "2"}, 2),
+        ({"HTTPS": "true", "TASKSERVICE_PROXIES": "0"}, 0),
+    ],
+)
+def test_https_means_a_proxy_that_tells_who_asks(load: Load, given: dict[str, str], proxies: int) -> None:
+    assert load(**given)["TASKSERVICE"]["proxies"] == proxies
+
+
 @pytest.mark.parametrize("https", ["true", "false"])
 def test_a_check_for_deployment_finds_nothing_behind_https_and_says_what_is_open_without(
     tmp_path: Path, https: str

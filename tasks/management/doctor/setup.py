@@ -11,7 +11,7 @@ from django.core.checks.messages import ERROR as SERIOUS
 
 from tasks import postgres
 from tasks.conf import config
-from tasks.locality import tokens_are_required
+from tasks.locality import OWN_NAMES, tokens_are_required
 from tasks.management.doctor.finding import ERROR, WARNING, Finding
 from tasks.models.task import database
 
@@ -23,6 +23,7 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 def look() -> Iterator[Finding]:
     yield from map(_of_check, run_checks(tags=["tasks", "sqlite"]))
     yield from _authentication()
+    yield from _proxies()
     yield from _grace()
     yield from _pooler()
 
@@ -43,6 +44,26 @@ def _authentication() -> Iterator[Finding]:
             f"The API listens on {host} and asks for no token (TASKSERVICE_AUTH={config().authentication}).",
             "Set TASKSERVICE_AUTH=required, or see that nobody else can reach the port.",
         )
+
+
+def _proxies() -> Iterator[Finding]:
+    if (sign := _sign_of_a_proxy()) and not config().proxies:
+        yield Finding(
+            WARNING,
+            "proxies-uncounted",
+            f"{sign}, so there is a proxy, but TASKSERVICE_PROXIES is 0: all clients count as one, "
+            "in the limits of the API and where passwords are guessed.",
+            "Set TASKSERVICE_PROXIES to how many proxies add to X-Forwarded-For.",
+        )
+
+
+def _sign_of_a_proxy() -> str:
+    if getattr(settings, "HTTPS", False):
+        return "HTTPS is on"
+    others = sorted(set(settings.ALLOWED_HOSTS) - OWN_NAMES)
+    if others and getattr(settings, "HOST", "") in LOOPBACK:
+        return f"ALLOWED_HOSTS has {others[0]}, while this machine alone can connect"
+    return ""
 
 
 def _grace() -> Iterator[Finding]:
