@@ -15,7 +15,7 @@ from django.utils import timezone
 from tasks import statements
 from tasks.contract import LeaseKey
 from tasks.postgres import arrays, plan_anew
-from tasks.statements import INT, JSON, SETTLED, TEXT, UUID_
+from tasks.statements import INT, JSON, REPLACED, SETTLED, TEXT, UUID_
 
 Row = tuple[Any, ...]
 BATCH = 512  # rows of one VALUES; SQLite allows 32,766 parameters
@@ -63,6 +63,10 @@ class Book:
         """For (owner, key): (owner, key, id, fence, status, queue, whether its time is over)."""
         rows = self._rows_in_batches(statements.HOLDERS, (TEXT, TEXT), sorted(keys), self.time(now))
         return [(*row[:2], *_key(row[2:]), *row[4:6], bool(row[6])) for row in rows]
+
+    def replace(self, rows: Sequence[Row]) -> list[bool]:
+        """(id, fence) and ``REPLACED``. Returns, for each row, whether it was pending, and had its key."""
+        return self._held(statements.REPLACE, (UUID_, INT, *REPLACED.values()), rows)
 
     def give_up(self, ids: Iterable[UUID], now: datetime) -> None:
         """The unique keys of these, if their time is over."""

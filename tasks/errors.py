@@ -125,7 +125,11 @@ class DuplicateKey(TaskServiceError):
     def __init__(self, task_id: UUID | None, why: str, *, at: str = "") -> None:
         super().__init__(f"{'Another task' if task_id is None else f'The task {task_id}'} {why}.")
         self.task_id = task_id  # None: one that this client may not know, or that was not made
+        self.why, self.at = why, at
         self.pointer = f"{at}/unique/key"  # RFC 6901, into the body
+
+    def unnamed(self) -> DuplicateKey:
+        return DuplicateKey(None, self.why, at=self.at)
 
 
 class NameTaken(TaskServiceError):

@@ -35,6 +35,10 @@ INSERTED = {
 KEYED = {  # the further columns of a task with a unique key
     "unique_key": TEXT, "unique_while": TEXT, "unique_until": TIME, "unique_fence": INT,
 }
+REPLACED = {  # what a task that is replaced takes over from the one that was asked for
+    **{name: type_ for name, type_ in INSERTED.items() if name not in ("id", "owner", "created_at")},
+    "unique_while": TEXT, "unique_until": TIME,
+}
 SETTLED = {
     "id": UUID_, "fence": INT, "status": TEXT, "attempt": INT, "crashes": INT, "releases": INT,
     "ready_at": TIME, "run_at": TIME, "waiting_for": TEXT, "finished_at": TIME, "error": JSON,
@@ -202,6 +206,15 @@ HOLDERS = f"""
 WITH v(o, k) AS ({{rows}})
 SELECT tasks.owner, unique_key, id, fence, status, queue, unique_until IS NOT NULL AND unique_until <= %s
 FROM v CROSS JOIN tasks WHERE tasks.owner = v.o AND unique_key = v.k AND {HOLDS}
+"""  # noqa: S608 - constants
+# The same task, all else as asked for now, with a new budget. It keeps its place if it was ready.
+REPLACE = f"""
+WITH v(k, f, {", ".join(f"new_{name}" for name in REPLACED)}) AS ({{rows}})
+UPDATE tasks SET {", ".join(f"{name} = new_{name}" for name in REPLACED if name != "ready_at")},
+  ready_at = CASE WHEN new_waiting_for IS NULL THEN COALESCE(ready_at, new_ready_at) END,
+  attempts_before = attempt, crashes = 0, releases = 0, unique_fence = fence
+FROM v WHERE tasks.id = v.k AND tasks.fence = v.f AND tasks.status = 'pending' AND unique_while IS NOT NULL
+RETURNING id, fence
 """  # noqa: S608 - constants
 GIVE_UP = "UPDATE tasks SET unique_while = NULL WHERE id = %s AND unique_until <= %s"
 

@@ -45,6 +45,10 @@ class Unique:
     queues: Collection[str] | None = None  # whoever asks may know of tasks in these alone; None: in all
     at: str = ""  # the JSON pointer of its task in the body
 
+    @property
+    def may_refuse(self) -> bool:
+        return self.on_conflict != OnConflict.RETURN or self.queues is not None
+
     def until(self, now: datetime) -> datetime | None:
         return None if self.ttl is None else now + self.ttl
 

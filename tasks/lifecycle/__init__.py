@@ -1,6 +1,6 @@
 """The verbs: everything that happens to a task. Every door calls these, and nothing else writes status.
 
-enqueue(specs)                       make tasks, all or none
+enqueue(specs)  enqueue_each(specs)  make tasks, all or none; or all that no unique key forbids
 claim(claimant, limit, now)          take ready tasks: leases
 extend(leases, by, now)              go on holding them
 settle(outcomes, now)                record what attempts came to
@@ -21,7 +21,7 @@ look  asked_to_stop                  what a worker asks before it does anything
 from __future__ import annotations
 
 from tasks.lifecycle.changing import change, delete, run_now
-from tasks.lifecycle.intake import enqueue
+from tasks.lifecycle.intake import enqueue, enqueue_each
 from tasks.lifecycle.leasing import (
     Extension,
     Sight,
@@ -55,6 +55,7 @@ __all__ = [
     "claim",
     "delete",
     "enqueue",
+    "enqueue_each",
     "expire",
     "extend",
     "forget",

@@ -13,14 +13,16 @@ from tasks import bell, clock, registry, tally
 from tasks.book import Book, Row
 from tasks.conf import config
 from tasks.contract import Enqueued, TaskSpec
-from tasks.errors import TooLarge
+from tasks.errors import DuplicateKey, TooLarge
 from tasks.ids import new_task_id
 from tasks.lifecycle.again import again
-from tasks.lifecycle.keys import Wish, make_keyed
+from tasks.lifecycle.keys import Told, Wish, make_keyed
 from tasks.models.task import database
 from tasks.statements import INSERTED
 from tasks.states import WaitingFor
 from tasks.storable import to_json
+
+Texts = dict[str, Any]  # the columns that hold JSON
 
 
 @again
@@ -33,29 +35,61 @@ def enqueue(specs: Sequence[TaskSpec]) -> list[Enqueued]:
     """
     if not specs:
         return []
+    texts = _checked(specs)
+    keyed = any(spec.unique for spec in specs)
+    with transaction.atomic(using=database(), savepoint=keyed):  # what a conflict undoes is undone alone
+        return _all_of(_write(specs, texts))
+
+
+@again
+def enqueue_each(specs: Sequence[TaskSpec]) -> list[Told]:
+    """As ``enqueue``, but one that a unique key forbids is left out alone: in its place is the error."""
+    if not specs:
+        return []
+    texts = _checked(specs)
+    with transaction.atomic(using=database(), savepoint=False):
+        return _write(specs, texts)
+
+
+def _checked(specs: Sequence[TaskSpec]) -> list[Texts]:
+    """First: what is refused must not spoil the caller's transaction."""
     for spec in specs:
         registry.find(spec.handler)
-    texts = [_texts(spec) for spec in specs]  # first: what is refused must not spoil the caller's transaction
+    return [_texts(spec) for spec in specs]
+
+
+def _write(specs: Sequence[TaskSpec], texts: Sequence[Texts]) -> list[Told]:
     alias = database()
-    keyed = any(spec.unique for spec in specs)
-    with transaction.atomic(using=alias, savepoint=keyed):  # what a conflict undoes is undone alone
-        now = clock.now(alias)
-        made = [_enqueued(spec, now) for spec in specs]
-        book = Book(alias)
-        rows = [_row(task, columns, book) for task, columns in zip(made, texts, strict=True)]
-        if keyed:
-            made = _make_mixed(book, specs, made, rows, now)
-        else:
-            book.insert(rows)
-        bell.ring_on_commit(alias)
-        made_of = [(task.queue, task.handler) for task in made if not task.deduplicated]
-        transaction.on_commit(partial(tally.here.created, made_of), using=alias)
-    return made
+    now = clock.now(alias)
+    made = [_enqueued(spec, now) for spec in specs]
+    book = Book(alias)
+    rows = [_row(task, columns, book) for task, columns in zip(made, texts, strict=True)]
+    if any(spec.unique for spec in specs):
+        told = _make_mixed(book, specs, made, rows, now)
+    else:
+        book.insert(rows)
+        told = [*made]
+    bell.ring_on_commit(alias)
+    made_of = [(task.queue, task.handler) for task in _new(told)]
+    transaction.on_commit(partial(tally.here.created, made_of), using=alias)
+    return told
+
+
+def _new(told: Sequence[Told]) -> list[Enqueued]:
+    return [one for one in told if not isinstance(one, DuplicateKey) and not one.deduplicated]
+
+
+def _all_of(told: Sequence[Told]) -> list[Enqueued]:
+    """Raises the first DuplicateKey, which names nothing that is not made because of it."""
+    for one in told:
+        if isinstance(one, DuplicateKey):
+            raise one.unnamed() if one.task_id in {task.id for task in _new(told)} else one
+    return [one for one in told if not isinstance(one, DuplicateKey)]
 
 
 def _make_mixed(
     book: Book, specs: Sequence[TaskSpec], made: Sequence[Enqueued], rows: Sequence[Row], now: datetime
-) -> list[Enqueued]:
+) -> list[Told]:
     """Tasks with and without a unique key."""
     if plain := [row for spec, row in zip(specs, rows, strict=True) if spec.unique is None]:
         book.insert(plain)
@@ -92,7 +126,7 @@ def _enqueued(spec: TaskSpec, now: datetime) -> Enqueued:
     )
 
 
-def _texts(spec: TaskSpec) -> dict[str, Any]:
+def _texts(spec: TaskSpec) -> Texts:
     """The columns that hold JSON."""
     args, payload, tags = to_json(list(spec.args)), to_json(spec.payload), to_json(list(spec.tags))
     expect_small(args, payload)
@@ -106,7 +140,7 @@ def expect_small(args: str, payload: str) -> None:
         raise TooLarge("payload", limit_bytes=limit)
 
 
-def _row(task: Enqueued, texts: dict[str, Any], book: Book) -> tuple[Any, ...]:
+def _row(task: Enqueued, texts: Texts, book: Book) -> tuple[Any, ...]:
     """In the order of ``INSERTED``."""
     stored = {"id": book.id(task.id), **texts}
     stored |= {name: book.time(getattr(task, name)) for name in _TIMES}

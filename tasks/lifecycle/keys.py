@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import NamedTuple
+from itertools import takewhile
+from typing import Any, NamedTuple
 from uuid import UUID
-
-from django.db.models import F
-from django.db.models.functions import Coalesce
 
 from tasks.book import Book, Row
 from tasks.contract import Enqueued
 from tasks.errors import DuplicateKey, Unavailable
 from tasks.models import Task
 from tasks.models.task import database
+from tasks.statements import INSERTED, REPLACED
 from tasks.states import Status
 from tasks.unique import OnConflict, Unique
 
 ROUNDS = 5  # for keys that change hands while they are asked for
 
 Key = tuple[str, str]  # an owner and a key
+Told = Enqueued | DuplicateKey  # what a wish has come to
 
 
 class Holder(NamedTuple):
@@ -32,6 +32,13 @@ class Holder(NamedTuple):
     status: str
     queue: str
     over: bool  # its time is: whoever wants the key may take it
+
+
+class Taken(NamedTuple):
+    """Why a wish has come to nothing: this task has its key. ``id`` None: who asks may not know of it."""
+
+    id: UUID | None
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,79 +58,136 @@ class Wish:
         """In the order of INSERTED and KEYED."""
         return (*self.row, self.unique.key, self.unique.while_.value, book.time(self.until), 0)
 
+    def replacing_row(self, book: Book, holder: Holder) -> Row:
+        """The holder's id and fence, and the rest in the order of REPLACED."""
+        stored = dict(zip(INSERTED, self.row, strict=True))
+        stored |= {"unique_while": self.unique.while_.value, "unique_until": book.time(self.until)}
+        return (book.id(holder.id), holder.fence, *(stored[name] for name in REPLACED))
+
 
 def holders(book: Book, keys: Collection[Key], now: datetime) -> dict[Key, Holder]:
     return {(owner, key): Holder(*rest) for owner, key, *rest in book.holders(keys, now)}
 
 
-def make_keyed(book: Book, wishes: Sequence[Wish], now: datetime) -> list[Enqueued]:
-    """For each wish its task, or the one that has its key; as if they came one after the other.
+def make_keyed(book: Book, wishes: Sequence[Wish], now: datetime) -> list[Told]:
+    """What each comes to, as if they came one after the other; one that is refused has written nothing.
 
-    Within a transaction. Raises DuplicateKey, or Unavailable when a key keeps changing hands.
+    Within a transaction, and in few statements, however many want one key. Raises Unavailable when
+    a key keeps changing hands.
     """
-    known: dict[Key, Enqueued] = {}  # nobody else can change what this transaction has made
-    answers: dict[UUID, Enqueued] = {}
-    for turn in _turns(wishes):
-        new = {key: wish for key, wish in turn.items() if not _is_answered(wish, known)}
-        known |= _make_turn(book, new, known, now)
-        for key, wish in turn.items():
-            answers[wish.task.id] = known[key] if key in new else replace(known[key], deduplicated=True)
-    return [answers[wish.task.id] for wish in wishes]
-
-
-def _turns(wishes: Sequence[Wish]) -> Iterator[dict[Key, Wish]]:
-    """In each, no key twice."""
-    left = list(wishes)
+    left: dict[Key, list[Wish]] = {}
+    for wish in wishes:
+        left.setdefault(wish.key, []).append(wish)
+    told: dict[UUID, Told] = {}
     while left:
-        turn: dict[Key, Wish] = {}
-        later = [wish for wish in left if turn.setdefault(wish.key, wish) is not wish]
-        yield turn
-        left = later
+        alike = {key: _alike(waiting) for key, waiting in left.items()}
+        outcomes = _make_turn(book, {key: _doer(some) for key, some in alike.items()}, now)
+        for key, some in alike.items():
+            told |= dict(_told(some, outcomes[key]))
+        unheard = {key: [wish for wish in some if wish.task.id not in told] for key, some in left.items()}
+        left = {key: some for key, some in unheard.items() if some}
+    return [told[wish.task.id] for wish in wishes]
 
 
-def _is_answered(wish: Wish, known: Mapping[Key, Enqueued]) -> bool:
-    return wish.key in known and wish.unique.on_conflict == OnConflict.RETURN
+def _alike(wishes: Sequence[Wish]) -> list[Wish]:
+    """The first of them, and those after it that may know as much: what one is told, holds for the others."""
+    queues = wishes[0].unique.queues
+    return list(takewhile(lambda wish: wish.unique.queues == queues, wishes))
 
 
-def _make_turn(
-    book: Book, turn: Mapping[Key, Wish], known: Mapping[Key, Enqueued], now: datetime
-) -> dict[Key, Enqueued]:
-    answers: dict[Key, Enqueued] = {}
+def _doer(wishes: Sequence[Wish]) -> Wish:
+    """Whose wish is written: of many that replace, the last."""
+    if wishes[0].unique.on_conflict != OnConflict.REPLACE:
+        return wishes[0]
+    return [wish for wish in wishes if wish.unique.on_conflict == OnConflict.REPLACE][-1]
+
+
+def _told(wishes: Sequence[Wish], outcome: Enqueued | Taken) -> Iterator[tuple[UUID, Told]]:
+    """What follows from the outcome of ``_doer``: for the first, and for others as far as it goes."""
+    return _turned_away(wishes, outcome) if isinstance(outcome, Taken) else _served(wishes, outcome)
+
+
+def _turned_away(wishes: Sequence[Wish], taken: Taken) -> Iterator[tuple[UUID, Told]]:
+    replacing = wishes[0].unique.on_conflict == OnConflict.REPLACE
+    for wish in wishes:
+        if wish.unique.on_conflict == OnConflict.REPLACE and not replacing:
+            return  # it may be pending
+        if wish.unique.on_conflict != OnConflict.RETURN or taken.id is None:
+            yield wish.task.id, _refused(wish, taken)
+
+
+def _served(wishes: Sequence[Wish], holder: Enqueued) -> Iterator[tuple[UUID, Told]]:
+    first, doer, shown = wishes[0], _doer(wishes), holder
+    for wish in wishes:
+        if wish.unique.on_conflict == OnConflict.REPLACE:
+            if first.unique.on_conflict != OnConflict.REPLACE:
+                return
+            shown = holder if wish is doer else replace(holder, **_asked(wish))
+        if wish is first:
+            yield wish.task.id, shown
+        elif wish.unique.on_conflict == OnConflict.REJECT:
+            yield wish.task.id, _refused(wish, Taken(holder.id, holder.status))
+        else:
+            yield wish.task.id, replace(shown, deduplicated=True)
+
+
+def _refused(wish: Wish, taken: Taken) -> DuplicateKey:
+    why = f"has the unique key {wish.unique.key!r}"
+    if wish.unique.on_conflict == OnConflict.REPLACE and taken.id is not None:
+        why += f", and cannot be replaced: it is {taken.status}"
+    return DuplicateKey(taken.id, why, at=wish.unique.at)
+
+
+def _make_turn(book: Book, turn: Mapping[Key, Wish], now: datetime) -> dict[Key, Enqueued | Taken]:
+    """One wish for each key."""
+    outcomes: dict[Key, Enqueued | Taken] = {}
     for _ in range(ROUNDS):
-        left = {key: turn[key] for key in sorted(turn.keys() - answers.keys())}  # the order of locks
+        left = {key: turn[key] for key in sorted(turn.keys() - outcomes.keys())}  # the order of locks
         if not left:
-            return answers
+            return outcomes
         held = holders(book, left.keys(), now)
-        for key in left.keys() & {key for key, holder in held.items() if not holder.over}:
-            if answer := _answer(left[key], held[key], known.get(key), now):
-                answers[key] = answer
+        counting = {key: holder for key, holder in held.items() if not holder.over}
+        outcomes |= _meet(book, left, counting)
         book.give_up([holder.id for holder in held.values() if holder.over], now)
-        free = [wish for key, wish in left.items() if key not in held or held[key].over]
+        free = [wish for key, wish in left.items() if key not in counting]
         if free and book.insert_keyed([wish.keyed_row(book) for wish in free]) == len(free):
-            answers |= {wish.key: wish.task for wish in free}
-    if turn.keys() - answers.keys():
+            outcomes |= {wish.key: wish.task for wish in free}
+    if turn.keys() - outcomes.keys():
         raise Unavailable("A unique key keeps changing hands.")
-    return answers
+    return outcomes
 
 
-def _answer(wish: Wish, holder: Holder, made_here: Enqueued | None, now: datetime) -> Enqueued | None:
-    """What a wish is told whose key somebody has. None: not any more, it seems."""
+def _meet(book: Book, turn: Mapping[Key, Wish], held: Mapping[Key, Holder]) -> dict[Key, Enqueued | Taken]:
+    """What wishes come to whose keys somebody has; without those that nobody has any more, it seems."""
+    outcomes: dict[Key, Enqueued | Taken] = {}
+    replacing: list[Key] = []
+    found: dict[Key, UUID] = {}
+    for key, holder in held.items():
+        deed = _deed(turn[key], holder)
+        if not isinstance(deed, OnConflict):
+            outcomes[key] = deed
+        elif deed == OnConflict.REPLACE:
+            replacing.append(key)
+        else:
+            found[key] = holder.id
+    rows = [turn[key].replacing_row(book, held[key]) for key in replacing]
+    found |= {key: held[key].id for key, moved in zip(replacing, book.replace(rows), strict=True) if moved}
+    tasks = Task.objects.using(database()).in_bulk(found.values()) if found else {}
+    return outcomes | {key: _as_enqueued(tasks[id_]) for key, id_ in found.items() if id_ in tasks}
+
+
+def _deed(wish: Wish, holder: Holder) -> Enqueued | Taken | OnConflict:
+    """What is to be done yet, or what has come of it."""
     unique = wish.unique
     if holder.id == wish.task.id:  # just inserted, among others that were not
         return wish.task
-    named = None if made_here is not None and not made_here.deduplicated else holder.id
     if unique.queues is not None and holder.queue not in unique.queues:
-        raise DuplicateKey(None, f"has the unique key {unique.key!r}", at=unique.at)
+        return Taken(None, holder.status)
     if unique.on_conflict == OnConflict.REJECT:
-        raise DuplicateKey(named, f"has the unique key {unique.key!r}", at=unique.at)
-    if unique.on_conflict == OnConflict.REPLACE:
-        if holder.status != Status.PENDING:
-            why = f"has the unique key {unique.key!r}, and cannot be replaced: it is {holder.status}"
-            raise DuplicateKey(named, why, at=unique.at)
-        if not _replace(wish, holder, now):
-            return None
-    found = Task.objects.using(database()).filter(pk=holder.id).first()
-    return None if found is None else _as_enqueued(found)
+        return Taken(holder.id, holder.status)
+    if unique.on_conflict == OnConflict.REPLACE and holder.status != Status.PENDING:
+        return Taken(holder.id, holder.status)
+    return unique.on_conflict
 
 
 def without_their_key(book: Book, keys: Mapping[UUID, Key], now: datetime) -> dict[UUID, UUID]:
@@ -137,31 +201,9 @@ def without_their_key(book: Book, keys: Mapping[UUID, Key], now: datetime) -> di
     return {id_: taken[key] for id_, key in sorted(keys.items()) if taken.setdefault(key, id_) != id_}
 
 
-# what a task keeps that is replaced: who and when it is, and what it has been through
-_KEPT = {"id", "created_at", "owner", "status", "attempt", "attempts_before", "crashes", "releases", "fence"}
-_KEPT |= {"attempted_at", "started_at", "finished_at", "result", "error", "worker_id", "lease_expires_at"}
-_KEPT |= {"cancel_requested_at", "cancel_reason", "unique_key", "deduplicated"}
-
-
-def _replace(wish: Wish, holder: Holder, now: datetime) -> int:
-    """The same id, all else as asked for now, with a new budget. 0: it was claimed meanwhile."""
-    task = wish.task
-    asked = {field.name: getattr(task, field.name) for field in fields(task) if field.name not in _KEPT}
-    asked |= {"args": list(task.args), "tags": list(task.tags)}
-    if task.waiting_for is None:  # it keeps its place if it was ready
-        asked["ready_at"] = Coalesce("ready_at", now)
-    pending = Task.objects.using(database()).filter(
-        pk=holder.id, fence=holder.fence, status=Status.PENDING, unique_while__isnull=False
-    )
-    return pending.update(
-        **asked,
-        attempts_before=F("attempt"),
-        crashes=0,
-        releases=0,
-        unique_while=wish.unique.while_,
-        unique_until=wish.until,
-        unique_fence=F("fence"),
-    )
+def _asked(wish: Wish) -> dict[str, Any]:
+    """What a task takes over that is replaced; who and when it is, and what it has been through, stays."""
+    return {name: getattr(wish.task, name) for name in REPLACED if name in INSERTED}
 
 
 def _as_enqueued(task: Task) -> Enqueued:

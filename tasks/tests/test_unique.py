@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from itertools import cycle, product
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.db import connections, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tasks import lifecycle
 from tasks.contract import Enqueued, ErrorReport, Failed, Lease, Outcome, Released, Succeeded, TaskSpec
 from tasks.errors import DuplicateKey
+from tasks.lifecycle.keys import Told
 from tasks.models import Task
 from tasks.models.task import database
 from tasks.states import FINISHED, Status
@@ -344,6 +347,81 @@ def test_two_of_a_batch_that_replace_are_as_if_one_came_after_the_other(api: Api
 
     assert [item["title"] for item in items] == ["a", "b", "c"]
     assert Task.objects.get().title == "c"
+
+
+MANY = 1_000
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("keys", [1, MANY])
+@pytest.mark.parametrize("on_conflict", OnConflict)
+def test_however_many_want_a_key_few_statements_decide(
+    before: bool, keys: int, on_conflict: OnConflict
+) -> None:
+    """While they are decided nobody else can write."""
+
+    def specs(on_conflict: OnConflict, count: int) -> list[TaskSpec]:
+        return [
+            TaskSpec(
+                handler="demo.echo",
+                title=str(number),
+                unique=Unique(key=str(number % keys), on_conflict=on_conflict),
+            )
+            for number in range(count)
+        ]
+
+    if before:
+        lifecycle.enqueue(specs(OnConflict.RETURN, keys))
+    with CaptureQueriesContext(connections[database()]) as asked:
+        told = lifecycle.enqueue_each(specs(on_conflict, MANY))
+
+    assert len(asked) < 20
+    assert Task.objects.count() == keys
+    refused = sum(isinstance(one, DuplicateKey) for one in told)
+    assert refused == ((MANY if before else MANY - keys) if on_conflict == OnConflict.REJECT else 0)
+    if on_conflict == OnConflict.REPLACE:
+        assert Task.objects.filter(title=str(MANY - 1)).count() == 1
+        assert [one.title for one in told if isinstance(one, Enqueued)] == list(map(str, range(MANY)))
+
+
+@pytest.mark.parametrize("status", [None, Status.PENDING, Status.PROCESSING])
+def test_together_they_come_to_what_they_would_one_after_the_other(status: Status | None) -> None:
+    known = (None, ["default"], None, None)  # the second is of a token for one queue
+    wishes = [
+        Unique(key="-".join(how), on_conflict=on_conflict, queues=queues)
+        for how in product(OnConflict, repeat=4)
+        for on_conflict, queues in zip(how, known, strict=True)
+    ]
+
+    def specs(owner: str) -> list[TaskSpec]:
+        queues = cycle(["default", "default", "mail"])
+        return [
+            TaskSpec(handler="demo.echo", owner=owner, title=f"{number}", unique=unique, queue=next(queues))
+            for number, unique in enumerate(wishes)
+        ]
+
+    def shown(told: Sequence[Told], owner: str) -> list[Any]:
+        names = {task.pk: f"task of {task.unique_key}" for task in Task.objects.filter(owner=owner)}
+        return [
+            (one.task_id and names[one.task_id], one.why, one.at)
+            if isinstance(one, DuplicateKey)
+            else (names[one.id], one.title, one.queue, one.status, one.deduplicated)
+            for one in told
+        ]
+
+    if status is not None:
+        for owner in ("together", "apart"):
+            lifecycle.enqueue([replace(spec, title="before") for spec in specs(owner)[::4]])
+        if status == Status.PROCESSING:
+            lifecycle.claim(claimant(handlers=("demo.echo",)), limit=1000, now=timezone.now())
+
+    together = lifecycle.enqueue_each(specs("together"))
+    apart = [told for spec in specs("apart") for told in lifecycle.enqueue_each([spec])]
+
+    assert shown(together, "together") == shown(apart, "apart")
+    columns = ("unique_key", "title", "queue", "status", "unique_while")
+    rows = [sorted(Task.objects.filter(owner=owner).values_list(*columns)) for owner in ("together", "apart")]
+    assert rows[0] == rows[1]
 
 
 @pytest.mark.parametrize("before", [False, True])
