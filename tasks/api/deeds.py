@@ -13,7 +13,7 @@ from tasks.api.creation import Answered, replay, to_keep
 from tasks.api.idempotency import once_of
 from tasks.api.reading import find_task, uuid_of
 from tasks.contract import Once
-from tasks.errors import KeyInFlight, TaskNotFound
+from tasks.errors import ConflictingState, KeyInFlight, TaskNotFound
 from tasks.lifecycle.again import again
 from tasks.models.task import database
 
@@ -45,9 +45,16 @@ def _decide(once: Once, act: Act) -> Answered:
     with transaction.atomic(using=alias):
         kept = lifecycle.reserve([once], now=clock.now(alias))
         known = replay(once, kept)
-        if isinstance(known, Exception):
-            raise known
         if known is None:
-            known = act()
+            known = _tried(act)
             lifecycle.keep([(once, to_keep(once, known))])
+    if isinstance(known, Exception):
+        raise known
     return known
+
+
+def _tried(act: Act) -> Answered | ConflictingState:
+    try:
+        return act()
+    except ConflictingState as error:
+        return error

@@ -34,6 +34,7 @@ from tasks.logs import event
 
 logger = logging.getLogger(__name__)
 
+CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
 
 # the error codes that HTTP shows: status and title
@@ -71,7 +72,7 @@ def problem(
     usual, title = KINDS[code]
     status = status or usual
     value = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail, **members}
-    return json_answer(value, status=status, content_type="application/problem+json", headers=headers)
+    return json_answer(value, status=status, content_type=CONTENT_TYPE, headers=headers)
 
 
 # -- what views raise
@@ -85,8 +86,12 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespo
         allowed = ", ".join(context["view"].allowed_methods)
         return problem("method-not-allowed", f"allowed here: {allowed}", headers={"Allow": allowed})
     if isinstance(error, TaskServiceError) and error.code in KINDS:
-        return problem(error.code, str(error), headers=_headers_of(error), **_members(error))
+        return refusal(error)
     return None
+
+
+def refusal(error: TaskServiceError) -> HttpResponse:
+    return problem(error.code, str(error), headers=_headers_of(error), **_members(error))
 
 
 def _headers_of(error: TaskServiceError) -> Mapping[str, str]:

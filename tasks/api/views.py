@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from tasks import clock, lifecycle
+from tasks.api import problems
 from tasks.api.answers import answer, json_bytes, no_content
 from tasks.api.authentication import admit, authenticate, grant_of
 from tasks.api.backpressure import Levels
@@ -154,7 +155,8 @@ def made(asked: Asked) -> Answered:
 def kept_answer(answered: Answered) -> HttpResponse:
     headers = {"Location": answered.location, REPLAYED: "true" if answered.replayed else ""}
     given = {name: text for name, text in headers.items() if text}
-    return answer(answered.body.encode(), status=answered.status, headers=given)
+    kind = "application/json" if answered.status < 400 else problems.CONTENT_TYPE
+    return answer(answered.body.encode(), status=answered.status, content_type=kind, headers=given)
 
 
 class TaskDetail(ApiView):

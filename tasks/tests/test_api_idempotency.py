@@ -95,6 +95,20 @@ def test_a_refusal_is_not_kept_so_that_it_can_be_mended(api: Api, body: Any) -> 
     assert post(api, "k1").status == 201
 
 
+def test_a_rejection_is_kept_for_who_heard_no_must_not_find_it_made(api: Api) -> None:
+    wish = {**BODY, "unique": {"key": "one", "on_conflict": "reject"}}
+    holder = api.create(**wish)
+    first = post(api, "k1", wish)
+    api.post(f"/tasks/{holder['id']}/cancel")
+
+    again = post(api, "k1", wish)
+
+    assert first.problem(409, "duplicate") == again.problem(409, "duplicate")
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert "Location" not in again.headers
+    assert post(api, "k2", wish).status == 201
+
+
 def test_after_a_day_a_key_is_free_again(api: Api) -> None:
     first = post(api, "k1")
     Idempotency.objects.update(created_at=a_day_ago())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -77,13 +78,26 @@ def test_another_body_with_the_same_key_moves_nothing(api: Api) -> None:
     assert api.task(made["id"])["priority"] == 2
 
 
-def test_a_refusal_is_not_kept(api: Api, make_task: MakeTask) -> None:
+def test_a_conflict_is_kept_for_who_heard_no_must_not_find_it_done(api: Api, make_task: MakeTask) -> None:
     task = make_task(Status.PENDING, queue="once")
     path = f"/tasks/{task.pk}/retry"
-    steer(api, path, "k1").problem(409, "conflict-state")
+    first = steer(api, path, "k1")
     finish("once")
 
-    assert steer(api, path, "k1").status == 200
+    again = steer(api, path, "k1")
+
+    first.problem(409, "conflict-state")
+    assert again.problem(409, "conflict-state") == first.json()
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert steer(api, path, "k2").status == 200
+
+
+def test_what_is_not_there_is_not_kept(api: Api, make_task: MakeTask) -> None:
+    task_id = uuid4()
+    steer(api, f"/tasks/{task_id}/cancel", "k1").problem(404, "not-found")
+    make_task(id=task_id)
+
+    assert steer(api, f"/tasks/{task_id}/cancel", "k1").status == 200
 
 
 @pytest.mark.parametrize("task_id", ["x", "y" * 300])

@@ -203,6 +203,22 @@ def test_one_that_a_unique_key_rejects_is_rejected_alone(requests: Requests, tur
         rejected.result(30)
     assert other.result(30)
     assert Task.objects.count() == 3
+    assert turnstile.groups == [1, 3], "the others are not done again"
+
+
+def test_a_batch_that_a_unique_key_rejects_is_rejected_alone_and_whole(
+    requests: Requests, turnstile: Turnstile
+) -> None:
+    many = replace(NOOP, specs=[*NOOP.specs, *unique(OnConflict.REJECT).specs])
+    _, first, rejected, other = requests.gather(turnstile, unique(), many, NOOP)
+
+    turnstile.open.set()
+
+    with pytest.raises(DuplicateKey, match=first.result(30).body):
+        rejected.result(30)
+    assert other.result(30)
+    assert Task.objects.count() == 3
+    assert turnstile.groups == [1, 3]
 
 
 def test_a_group_is_no_larger_than_others_can_wait_for(

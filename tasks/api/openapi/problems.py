@@ -57,6 +57,7 @@ TOLD: Mapping[str, Told] = {
     "conflict-state": Told(
         when="The task's state does not allow it.",
         detail="A task that is completed cannot be cancelled.",
+        headers=("Idempotency-Replayed",),
     ),
     "duplicate": Told(when="There is one already.", detail="There is a token called 'billing' already."),
     "idempotency-in-flight": Told(
