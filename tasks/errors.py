@@ -109,12 +109,15 @@ class KeyInFlight(TaskServiceError):
 
 
 class KeyReused(TaskServiceError):
-    """An Idempotency-Key came with another body than before."""
+    """An Idempotency-Key came with another body than before, or by a token that sees other tasks."""
 
     code = "idempotency-mismatch"
 
     def __init__(self) -> None:
-        super().__init__("This Idempotency-Key was used with another body; take a new key for a new request.")
+        super().__init__(
+            "This Idempotency-Key was used with another body, or by a token that may see other tasks; "
+            "take a new key for a new request."
+        )
 
 
 class DuplicateKey(TaskServiceError):

@@ -22,7 +22,7 @@ Act = Callable[[], Answered]  # raises what is wrong, and then has done nothing
 
 def done_once(request: HttpRequest, task_id: str, body: bytes, act: Act) -> Answered:
     """What ``act`` comes to, or came to when the same request was here before. Raises what it does."""
-    once = once_of(request, body, owner=grant_of(request).owner)
+    once = once_of(request, body, grant_of(request))
     if once is None:
         return act()
     try:

@@ -115,7 +115,7 @@ class TaskCollection(ApiView):
             parse_object(body), owner=grant.owner, queues=grant.queues, now=partial(clock.now, database())
         )
         expect_allowed(request, [spec])
-        once = once_of(request, body, owner=grant.owner)
+        once = once_of(request, body, grant)
         answered = made(Asked(specs=[spec], once=once, answer=partial(one_made, grant)))
         return waited_for(request, answered, wish) or kept_answer(answered)
 
@@ -130,7 +130,7 @@ class TaskBatch(ApiView):
             parse_object(body), owner=grant.owner, queues=grant.queues, now=partial(clock.now, database())
         )
         expect_allowed(request, specs)
-        once = once_of(request, body, owner=grant.owner)
+        once = once_of(request, body, grant)
         return kept_answer(made(Asked(specs=specs, once=once, answer=partial(many_made, grant))))
 
 

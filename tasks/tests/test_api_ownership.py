@@ -15,6 +15,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from tasks import tokens
+from tasks.grants import Scope
 from tasks.models import Task
 from tasks.models.task import database
 from tasks.states import Status
@@ -104,6 +105,39 @@ def test_no_change_moves_a_task_to_where_its_token_does_not_reach() -> None:
     answer = holder.ask("PATCH", f"/tasks/{made['id']}", b'{"queue": "reports"}')
 
     answer.problem(403, "forbidden")
+
+
+KEYED = {"Idempotency-Key": "k"}
+SECRET = b'{"handler": "demo.echo", "queue": "%s", "title": "secret", "unique": {"key": "u"}}'
+
+
+def test_an_answer_that_was_kept_tells_nothing_to_a_token_that_may_not_read() -> None:
+    reader, maker = Holder("reader", owner="shop"), Holder("maker", [Scope.CREATE], owner="shop")
+    reader.create(SECRET % b"mail")
+    wish = b'{"handler": "demo.echo", "unique": {"key": "u"}}'
+    assert b"secret" in reader.ask("POST", "/tasks", wish, **KEYED).body
+
+    answer = maker.ask("POST", "/tasks", wish, **KEYED)
+
+    assert answer.problem(422, "idempotency-mismatch")
+    assert b"secret" not in answer.body
+    assert maker.ask("POST", "/tasks", wish, **{"Idempotency-Key": "own"}).json()["title"] == ""
+
+
+def test_an_answer_that_was_kept_tells_nothing_of_queues_that_a_token_is_not_for() -> None:
+    everywhere = Holder("shop", owner="shop")
+    mail = Holder("shop-mail", owner="shop", queues=["mail"])
+    first = everywhere.create(SECRET % b"mail")["id"]
+    assert everywhere.ask("POST", f"/tasks/{first}/cancel").status == 200
+    elsewhere = everywhere.create(SECRET % b"reports")["id"]
+
+    for path, wish in (("/tasks", SECRET % b"mail"), (f"/tasks/{first}/retry", b"")):
+        assert elsewhere in everywhere.ask("POST", path, wish, **KEYED).body.decode()
+
+        answer = mail.ask("POST", path, wish, **KEYED)
+
+        answer.problem(422, "idempotency-mismatch")
+        assert elsewhere not in answer.body.decode()
 
 
 FILTERS = [

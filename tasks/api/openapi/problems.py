@@ -74,8 +74,9 @@ TOLD: Mapping[str, Told] = {
         errors=[_wrong("/handler", "unknown-handler", "No handler is called 'demo.ecko': …")],
     ),
     "idempotency-mismatch": Told(
-        when="This `Idempotency-Key` came with another body before.",
-        detail="This Idempotency-Key was used with another body; take a new key for a new request.",
+        when="This `Idempotency-Key` came with another body before, or by a token that may see other tasks.",
+        detail="This Idempotency-Key was used with another body, or by a token that may see other tasks; "
+        "take a new key for a new request.",
     ),
     "rate-limited": Told(
         when="The token or the address asks too often, or the queue is full. Nothing was done.",
