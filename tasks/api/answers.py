@@ -21,8 +21,13 @@ def json_answer(
 
 
 def json_bytes(value: Any) -> bytes:
+    return within_json(value) + b"\n"
+
+
+def within_json(value: Any) -> bytes:
+    """As part of a line."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace") + b"\n"  # no answer may fail over a lone surrogate
+    return text.encode("utf-8", "replace")  # no answer may fail over a lone surrogate
 
 
 def answer(

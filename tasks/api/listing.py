@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from django.http import HttpRequest
 
-from tasks.api.pagination import DEFAULT_LIMIT, MAX_LIMIT, Listing, bad_cursor, parse_cursor
+from tasks.api.pagination import (
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    NEWEST_FIRST,
+    Listing,
+    bad_cursor,
+    parse_cursor,
+)
 from tasks.errors import FieldError, InvalidFields
 from tasks.filtering import Filter
 from tasks.members import ERRORS_SHOWN
@@ -24,13 +31,15 @@ _PAGING: Mapping[str, Rule] = {
 }
 
 
-def listing_from(request: HttpRequest, filters: Mapping[str, Filter]) -> Listing:
-    """What a request asks for. Raises InvalidFields.
+def listing_from(request: HttpRequest, filters: Mapping[str, Filter], sorts: Collection[str] = ()) -> Listing:
+    """What a request asks for; ``sorts``: the orders it may choose. Raises InvalidFields.
 
-    A cursor brings the filters of the list that it belongs to; given beside it, they must be the same.
+    A cursor brings the filters and the order of its list; given beside it, they must be the same.
     """
     params, path = request.GET, request.path
     rules = {**{name: (known.fits, known.words) for name, known in filters.items()}, **_PAGING}
+    if sorts:
+        rules["sort"] = (lambda text: text in sorts, f"must be one of {', '.join(sorts)}")
     errors = [error for name in params for error in _errors(name, params.getlist(name), rules)]
     if errors:
         raise InvalidFields(errors[:ERRORS_SHOWN])
@@ -38,11 +47,12 @@ def listing_from(request: HttpRequest, filters: Mapping[str, Filter]) -> Listing
     limit = int(params.get("limit", DEFAULT_LIMIT))
     count = params.get("count", "none")
     if "cursor" not in params:
-        return Listing(path=path, filters=given, limit=limit, count=count)
-    place, filters_of_cursor = parse_cursor(params["cursor"], path)
-    if given and given != filters_of_cursor:
+        sort = params.get("sort", NEWEST_FIRST)
+        return Listing(path=path, filters=given, limit=limit, count=count, sort=sort)
+    place, its_filters, sort = parse_cursor(params["cursor"], path)
+    if (given and given != its_filters) or params.get("sort", sort) != sort:
         raise bad_cursor()
-    return Listing(path=path, filters=filters_of_cursor, limit=limit, count=count, place=place)
+    return Listing(path=path, filters=its_filters, limit=limit, count=count, sort=sort, place=place)
 
 
 def _errors(name: str, values: list[str], rules: Mapping[str, Rule]) -> list[FieldError]:

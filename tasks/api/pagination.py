@@ -1,8 +1,8 @@
-"""Pages by key, newest first: nothing is counted, skipped or shown twice, whatever is written meanwhile."""
+"""Pages by key, in order of time: nothing is counted, skipped or shown twice under writes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -11,12 +11,15 @@ from django.core import signing
 from django.db.models import Model, QuerySet
 from django.http import HttpResponse
 
-from tasks.api.answers import json_answer
+from tasks.api.answers import answer, json_bytes, within_json
 from tasks.errors import FieldError, InvalidFields
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 WALK = 50_000  # rows that one page looks at
+PAGE_BYTES = 8 * 2**20  # after which a page ends, with one item at least
+ROWS_OF_A_PART = 64  # read at once, of which each may have half a megabyte
+SORTS = NEWEST_FIRST, OLDEST_FIRST = "-created_at", "created_at"  # what the primary key serves
 
 ESTIMATED, EXACT = 1_000, 1_000_000  # where counting ends
 
@@ -48,29 +51,35 @@ class Listing:
     filters: Mapping[str, str]
     limit: int = DEFAULT_LIMIT
     count: str = "none"
-    place: Place | None = None  # None: the newest
+    sort: str = NEWEST_FIRST
+    place: Place | None = None  # None: where the list begins
+
+    @property
+    def oldest_first(self) -> bool:
+        return self.sort == OLDEST_FIRST
 
     def url(self, place: Place | None) -> str | None:
         """Of the page at that place, with the same filters and limit."""
         if place is None:
             return None
-        query = {**self.filters, "limit": self.limit, "cursor": _cursor(place, self.filters, self.path)}
+        query: dict[str, Any] = {**self.filters, "limit": self.limit}
+        query |= {} if self.sort == NEWEST_FIRST else {"sort": self.sort}
+        query |= {"cursor": self._cursor(place)}
         query |= {} if self.count == "none" else {"count": self.count}
         return f"{self.path}?{urlencode(query)}"
 
+    def _cursor(self, place: Place) -> str:
+        """Opaque, and signed for the list at this path: what comes back is what went out."""
+        return _signer(self.path).sign_object([place.look, place.key, dict(self.filters), self.sort])
 
-def _cursor(place: Place, filters: Mapping[str, str], path: str) -> str:
-    """Opaque, and signed for the list at this path: what comes back is what went out."""
-    return _signer(path).sign_object([place.look, place.key, dict(filters)])
 
-
-def parse_cursor(text: str, path: str) -> tuple[Place, Mapping[str, str]]:
-    """The place, and the filters of its list. Raises InvalidFields for a text that ``url`` did not make."""
+def parse_cursor(text: str, path: str) -> tuple[Place, Mapping[str, str], str]:
+    """The place, and the filters and order of its list. Raises InvalidFields for what is not of ``url``."""
     try:
-        look, key, filters = _signer(path).unsign_object(text)
+        look, key, filters, *sort = _signer(path).unsign_object(text)
     except (signing.BadSignature, ValueError):
         raise bad_cursor() from None
-    return Place(look, key), filters
+    return Place(look, key), filters, sort[0] if sort else NEWEST_FIRST  # earlier ones had none
 
 
 def _signer(path: str) -> signing.Signer:
@@ -82,40 +91,45 @@ def bad_cursor() -> InvalidFields:
 
 
 @dataclass(frozen=True, slots=True)
-class Page[Row: Model]:
-    items: list[Row]  # newest first
-    older: Place | None  # where the next page begins; None: there is none
+class Page:
+    items: list[bytes]  # JSON, in the order of the list
+    older: Place | None  # where the page of older ones begins; None: there is none
     newer: Place | None
 
 
 def page_of[Row: Model](
-    rows: QuerySet[Row], wanted: Listing, *, among: QuerySet[Row] | None = None, walk: int | None = None
-) -> Page[Row]:
-    """The wanted page of rows whose primary keys grow with time.
+    rows: QuerySet[Row],
+    wanted: Listing,
+    show: Callable[[Row], Any],
+    *,
+    among: QuerySet[Row] | None = None,
+    walk: int | None = None,
+) -> Page:
+    """The wanted page of rows whose primary keys grow with time, each as ``show`` says.
 
     ``among``: rows that an index lists, for filters that none serves. Only ``walk`` of them (``WALK``) are
     looked at, so that a rare match among millions costs nobody a second: such a page may hold
     fewer than its limit, or nothing, and still have a next one.
     """
     place = wanted.place
-    newer = place is not None and place.newer
-    edge = None if among is None else _edge(_ahead(among, place), walk or WALK)
-    ahead = _ahead(rows, place)
+    up = place.newer if place else wanted.oldest_first
+    edge = None if among is None else _edge(_ahead(among, place, up=up), walk or WALK)
+    ahead = _ahead(rows, place, up=up)
     if edge is not None:
-        ahead = ahead.filter(pk__lte=edge) if newer else ahead.filter(pk__gte=edge)
-    found = list(ahead[: wanted.limit + 1])  # one more, to know whether there are more
-    items = found[: wanted.limit]
-    last = items[-1].pk if len(found) > len(items) else edge
-    onward = None if last is None else Place(NEWER if newer else OLDER, str(last))
-    back = _way_back(items, place)
-    return Page(items[::-1], older=back, newer=onward) if newer else Page(items, older=onward, newer=back)
+        ahead = ahead.filter(pk__lte=edge) if up else ahead.filter(pk__gte=edge)
+    keys, items, more = _read(ahead, wanted.limit, show, up=up)
+    last = keys[-1] if more else edge
+    onward = None if last is None else Place(NEWER if up else OLDER, str(last))
+    back = _way_back(keys, place)
+    shown = items if up == wanted.oldest_first else items[::-1]
+    return Page(shown, older=back, newer=onward) if up else Page(shown, older=onward, newer=back)
 
 
-def _ahead[Row: Model](rows: QuerySet[Row], place: Place | None) -> QuerySet[Row]:
-    """The rows in the order in which the page meets them."""
-    if place is None:
-        return rows.order_by("-pk")
-    return rows.filter(**{f"pk__{place.look}": place.key}).order_by("pk" if place.newer else "-pk")
+def _ahead[Row: Model](rows: QuerySet[Row], place: Place | None, *, up: bool = False) -> QuerySet[Row]:
+    """The rows in the order in which the page meets them; ``up``: from older to newer."""
+    if place is not None:
+        rows = rows.filter(**{f"pk__{place.look}": place.key})
+    return rows.order_by("pk" if up else "-pk")
 
 
 def _edge(ahead: QuerySet[Any], walk: int) -> Any:
@@ -123,18 +137,52 @@ def _edge(ahead: QuerySet[Any], walk: int) -> Any:
     return next(iter(ahead.values_list("pk", flat=True)[walk : walk + 1]), None)
 
 
-def _way_back(items: list[Any], place: Place | None) -> Place | None:
+def _read[Row: Model](
+    ahead: QuerySet[Row], limit: int, show: Callable[[Row], Any], *, up: bool
+) -> tuple[list[Any], list[bytes], bool]:
+    """Keys, items, and whether there are more: than the limit, or than ``PAGE_BYTES`` have room for."""
+    keys: list[Any] = []
+    items: list[bytes] = []
+    room = PAGE_BYTES
+    for row in _in_parts(ahead, limit + 1, up=up):  # one more, to know whether there are more
+        item = within_json(show(row)) if len(items) < limit else b""
+        room -= len(item)
+        if len(items) == limit or (items and room < 0):
+            return keys, items, True
+        keys.append(row.pk)
+        items.append(item)
+    return keys, items, False
+
+
+def _in_parts[Row: Model](ahead: QuerySet[Row], most: int, *, up: bool) -> Iterator[Row]:
+    """Read as they are needed: of many large rows only a part is in memory."""
+    rows = ahead
+    while most > 0:
+        part = list(rows[: min(most, ROWS_OF_A_PART)])
+        yield from part
+        most -= len(part)
+        if len(part) < ROWS_OF_A_PART:
+            return
+        rows = ahead.filter(**{"pk__gt" if up else "pk__lt": part[-1].pk})
+
+
+def _way_back(keys: list[Any], place: Place | None) -> Place | None:
     if place is None:
         return None
-    return Place(OLDER if place.newer else NEWER, str(items[0].pk)) if items else place.rest()
+    return Place(OLDER if place.newer else NEWER, str(keys[0])) if keys else place.rest()
 
 
-def page_answer(items: list[Any], page: Page[Any], wanted: Listing, **members: Any) -> HttpResponse:
-    """The page with the way to its neighbours, in the body and as ``Link``."""
-    after, before = wanted.url(page.older), wanted.url(page.newer)
+def page_answer(
+    page: Page, wanted: Listing, *, first: Sequence[Any] = (), members: Mapping[str, Any] | None = None
+) -> HttpResponse:
+    """The page with the way to its neighbours, in the body and as ``Link``. ``first``: items that lead it."""
+    neighbours = (page.newer, page.older) if wanted.oldest_first else (page.older, page.newer)
+    after, before = map(wanted.url, neighbours)
     links = [f'<{url}>; rel="{rel}"' for url, rel in ((after, "next"), (before, "prev")) if url]
     headers = {"Link": ", ".join(links)} if links else {}
-    return json_answer({"items": items, "next": after, "previous": before, **members}, headers=headers)
+    items = b",".join([*map(within_json, first), *page.items])
+    rest = json_bytes({"next": after, "previous": before, **(members or {})})
+    return answer(b'{"items":[%b],%b' % (items, rest[1:]), status=200, headers=headers)
 
 
 def counted(matches: QuerySet[Any], wanted: Listing, *, among: QuerySet[Any]) -> dict[str, Any]:

@@ -32,8 +32,7 @@ class TokenCollection(ApiView):
 
     def get(self, request: Request) -> HttpResponse:
         wanted = listing_from(request, {})
-        page = page_of(Token.objects.using(database()), wanted)
-        return page_answer([token_resource(token) for token in page.items], page, wanted)
+        return page_answer(page_of(Token.objects.using(database()), wanted, token_resource), wanted)
 
     def post(self, request: Request) -> HttpResponse:
         """201, with the secret: it is never shown again."""

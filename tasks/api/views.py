@@ -27,7 +27,7 @@ from tasks.api.idempotency import REPLAYED, once_of
 from tasks.api.listing import listing_from
 from tasks.api.making import NOTHING_MADE, many_made, one_made
 from tasks.api.origins import comes_from_another_site
-from tasks.api.pagination import page_answer, page_of
+from tasks.api.pagination import SORTS, page_answer, page_of
 from tasks.api.prefer import Wish
 from tasks.api.reading import find_task, read_task, tasks_of, waited_for
 from tasks.api.task_list import find_page
@@ -104,10 +104,9 @@ class TaskCollection(ApiView):
     scopes = CREATES
 
     def get(self, request: Request) -> HttpResponse:
-        wanted = listing_from(request, TASK_FILTERS)
+        wanted = listing_from(request, TASK_FILTERS, SORTS)
         page, count = find_page(tasks_of(request), wanted, grant_of(request))
-        situation = Situation()
-        return page_answer([resource(task, situation) for task in page.items], page, wanted, **count)
+        return page_answer(page, wanted, members=count)
 
     def post(self, request: Request) -> HttpResponse:
         body, grant, wish = read_bytes(request), grant_of(request), Wish.of(request)
@@ -239,9 +238,8 @@ class TaskAttempts(ApiView):
         """Newest first. The one that runs or succeeded leads the first page, beyond its limit."""
         wanted = listing_from(request, {})
         task = find_task(request, task_id)
-        page = page_of(Attempt.objects.using(database()).filter(task=task), wanted)
-        latest = [] if wanted.place else latest_attempt(task)
-        return page_answer([*latest, *map(attempt_resource, page.items)], page, wanted)
+        page = page_of(Attempt.objects.using(database()).filter(task=task), wanted, attempt_resource)
+        return page_answer(page, wanted, first=[] if wanted.place else latest_attempt(task))
 
 
 def only_pending(

@@ -67,6 +67,88 @@ def test_a_first_page_reached_backwards_leads_on_again(api: Api, seven: list[str
     assert ids(api.get(first["next"]).json()["items"]) == seven[3:6]
 
 
+@pytest.mark.parametrize("limit", [1, 3, 7, 8])
+def test_oldest_first_is_the_same_list_from_its_other_end(api: Api, seven: list[str], limit: int) -> None:
+    pages = pages_from(api, f"/tasks?sort=created_at&limit={limit}")
+
+    assert joined(pages) == seven[::-1]
+    assert all(len(page) == limit for page in pages[:-1])
+
+
+def test_oldest_first_leads_back_and_to_what_comes_meanwhile(
+    api: Api, make_task: MakeTask, seven: list[str]
+) -> None:
+    first = api.get("/tasks?sort=created_at&limit=4").json()
+    second = api.get(first["next"]).json()
+
+    assert (first["previous"], second["next"]) == (None, None)
+    assert pages_from(api, second["previous"], "previous") == [seven[:2:-1]]
+    newer = str(make_task().pk)
+    assert ids(api.get(first["next"]).json()["items"]) == [*seven[2::-1], newer]
+
+
+def test_oldest_first_holds_with_a_filter_that_no_index_serves(
+    api: Api, make_task: MakeTask, seven: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pagination, "WALK", 3)
+    rare = str(make_task(handler="rare.one").pk)
+
+    pages = pages_from(api, "/tasks?sort=created_at&handler=rare.one")
+
+    assert joined(pages) == [rare]
+    assert len(pages) > 1
+
+
+def test_a_cursor_knows_its_order(api: Api, seven: list[str]) -> None:
+    cursor = parse_qs(api.get("/tasks?sort=created_at&limit=2").json()["next"].partition("?")[2])["cursor"][0]
+
+    assert ids(api.get(f"/tasks?limit=2&cursor={cursor}").json()["items"]) == seven[4:2:-1]
+    api.get(f"/tasks?cursor={cursor}&sort=-created_at").problem(400, "invalid-field")
+
+
+@pytest.mark.parametrize("query", ["sort=priority", "sort=", "sort=created_at&sort=created_at"])
+def test_orders_that_no_index_serves_are_refused(api: Api, query: str) -> None:
+    [error] = api.get(f"/tasks?{query}").problem(400, "invalid-field")["errors"]
+
+    assert error["parameter"] == "sort"
+
+
+def test_a_page_of_large_tasks_ends_early_and_the_next_goes_on(
+    api: Api, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pagination, "PAGE_BYTES", 200_000)
+    monkeypatch.setattr(pagination, "ROWS_OF_A_PART", 3)
+    made = [str(make_task(payload={"text": "x" * size}).pk) for size in [90_000] * 7 + [300_000, 10]][::-1]
+
+    pages = pages_from(api, "/tasks")
+
+    assert joined(pages) == made
+    assert [len(page) for page in pages] == [1, 1, 2, 2, 2, 1]
+    last = api.get(f"/tasks?cursor={_cursor_of_last_page(api)}").json()
+    assert joined(pages_from(api, last["previous"], "previous")[::-1]) == made[:-1]
+
+
+def _cursor_of_last_page(api: Api) -> str:
+    url = "/tasks"
+    while following := api.get(url).json()["next"]:
+        url = following
+    return parse_qs(url.partition("?")[2])["cursor"][0]
+
+
+def test_few_of_many_large_tasks_are_in_memory(
+    api: Api, make_task: MakeTask, django_assert_max_num_queries: Any
+) -> None:
+    """Of 200 tasks with 500 KB each, what the answer has room for."""
+    for _ in range(200):
+        make_task(payload={"text": "x" * 250_000})
+
+    with django_assert_max_num_queries(3):
+        answer = api.get("/tasks?limit=200")
+
+    assert 7 * 2**20 < len(answer.body) < 9 * 2**20
+    assert answer.json()["next"]
+
+
 def test_tasks_that_come_meanwhile_do_not_shift_the_pages(
     api: Api, make_task: MakeTask, seven: list[str]
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from tasks.api.listing import COUNTS
 from tasks.api.openapi import examples
 from tasks.api.openapi.checks import QUEUE, TIME, Schema
-from tasks.api.pagination import DEFAULT_LIMIT, MAX_LIMIT
+from tasks.api.pagination import DEFAULT_LIMIT, MAX_LIMIT, NEWEST_FIRST, SORTS
 from tasks.api.prefer import MAX_WAIT_SECONDS, UNTIL
 from tasks.filtering import TEXT_CHARS
 from tasks.limits import HANDLER_CHARS, TAG_CHARS
@@ -71,6 +71,11 @@ PARAMETERS: Mapping[str, Part] = {
         "until",
         {"type": "string", "enum": list(UNTIL), "default": UNTIL[0]},
         "With `Prefer: wait`: for what.",
+    ),
+    "sort": _query(
+        "sort",
+        {"type": "string", "enum": list(SORTS), "default": NEWEST_FIRST},
+        "Newest first, or oldest first.",
     ),
     "idempotency_key": _header(
         "Idempotency-Key",

@@ -109,11 +109,11 @@ OPERATIONS = (
         id="listTasks",
         tag=READ,
         summary="List tasks",
-        says="Newest first; the filters hold together. Follow `next` until it is null: each task that "
-        "existed throughout is on exactly one page, whatever is written meanwhile. A page may hold fewer "
-        "than its limit and still have a `next`.",
+        says="Newest first, unless told otherwise; the filters hold together. Follow `next` until it is "
+        "null: each task that existed throughout is on exactly one page, whatever is written meanwhile. A "
+        "page may hold fewer than its limit and still have a `next`: where matches are rare, or after 8 MiB.",
         scope=Scope.READ,
-        parameters=(*FILTERS, *PAGING),
+        parameters=(*FILTERS, "sort", *PAGING),
         replies={
             200: Reply(
                 says="A page of them.",
