@@ -34,7 +34,8 @@ def channel(alias: str) -> str:
 def client(url: str) -> Redis:
     import redis  # its modules cost memory, for nothing where it is not used
 
-    waits = {"socket_timeout": WAIT_SECONDS, "socket_connect_timeout": WAIT_SECONDS}
+    once = redis.retry.Retry(redis.backoff.NoBackoff(), 0)  # a client that tries again waits as long again
+    waits = {"socket_timeout": WAIT_SECONDS, "socket_connect_timeout": WAIT_SECONDS, "retry": once}
     return redis.Redis.from_url(url, socket_keepalive=True, **waits)
 
 

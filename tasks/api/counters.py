@@ -17,6 +17,8 @@ from tasks.conf import config
 from tasks.models.task import database
 
 FORGET_EVERY_SECONDS = 60.0
+FORGET_ON_SECONDS = 0.05  # while there are more to forget
+FORGET_AT_ONCE = 1_000  # windows that have ended; a request waits for that
 BUSY_SECONDS = 0.5  # for the file; another process has it for microseconds
 
 
@@ -34,6 +36,25 @@ def counter() -> Counter:
     if postgres.is_postgres(database()):
         return table_counter()
     return file_counter(f"{connections[database()].settings_dict['NAME']}-throttle")
+
+
+class Forgetting:
+    """When rows of windows that have ended are deleted: few at a time, and soon again until none is left."""
+
+    def __init__(self) -> None:
+        self._at = 0.0  # monotonic
+
+    def is_due(self) -> bool:
+        """Whoever is told so does it."""
+        now = time.monotonic()
+        due = now > self._at
+        if due:
+            self._at = now + FORGET_EVERY_SECONDS
+        return due
+
+    def done(self, rows: int) -> None:
+        if rows >= FORGET_AT_ONCE:
+            self._at = time.monotonic() + FORGET_ON_SECONDS
 
 
 class RedisCounter:
@@ -63,18 +84,18 @@ class TableCounter:
     """
     _FORGET = """
     DELETE FROM throttle WHERE key IN (
-        SELECT key FROM throttle WHERE ends_at < clock_timestamp() LIMIT 1000 FOR UPDATE SKIP LOCKED
+        SELECT key FROM throttle WHERE ends_at < clock_timestamp() LIMIT %s FOR UPDATE SKIP LOCKED
     )
     """
 
     def __init__(self) -> None:
-        self._forgets_at = 0.0  # monotonic
+        self._forgetting = Forgetting()
 
     def add(self, key: str, count: int, *, seconds: int) -> tuple[int, float]:
         with connections[database()].cursor() as cursor:
-            if time.monotonic() > self._forgets_at:
-                self._forgets_at = time.monotonic() + FORGET_EVERY_SECONDS
-                cursor.execute(self._FORGET)
+            if self._forgetting.is_due():
+                cursor.execute(self._FORGET, (FORGET_AT_ONCE,))
+                self._forgetting.done(cursor.rowcount)
             cursor.execute(self._ADD, (key, count, seconds))
             used, left = cursor.fetchone()
         return int(used), max(0.0, left)
@@ -95,12 +116,15 @@ class FileCounter:
             THEN throttle.ends_at ELSE excluded.ends_at END
     RETURNING used, ends_at - :now
     """
+    _FORGET = """
+    DELETE FROM throttle WHERE key IN (SELECT key FROM throttle WHERE ends_at < ? LIMIT ?)
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._file: sqlite3.Connection | None = None
-        self._forgets_at = 0.0  # monotonic
+        self._forgetting = Forgetting()
 
     def add(self, key: str, count: int, *, seconds: int) -> tuple[int, float]:
         with self._lock:
@@ -114,9 +138,8 @@ class FileCounter:
 
     def _add(self, key: str, count: int, seconds: int) -> tuple[int, float]:
         file, now = self._opened(), time.time()
-        if time.monotonic() > self._forgets_at:
-            self._forgets_at = time.monotonic() + FORGET_EVERY_SECONDS
-            file.execute("DELETE FROM throttle WHERE ends_at < ?", (now,))
+        if self._forgetting.is_due():
+            self._forgetting.done(file.execute(self._FORGET, (now, FORGET_AT_ONCE)).rowcount)
         given: dict[str, Any] = {"key": key, "count": count, "seconds": seconds, "now": now}
         [(used, left)] = file.execute(self._ADD, given).fetchall()
         return int(used), float(left)

