@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -16,7 +17,8 @@ from tasks.tests.api_server import CONFIG, TASK, Server, api_server, head, probl
 from tasks.tests.workers import wait_until
 
 MANY = 500  # half-open connections; four threads
-AT_ONCE_SECONDS = 5.0  # on a slow machine; with a thread for each it would take minutes
+AT_ONCE_SECONDS = 1.0
+HELD_UP_SECONDS = 5.0  # the worst, on a machine that others use too; with a thread for each it would be 20
 
 STALLED = {
     "nothing": b"",
@@ -79,12 +81,17 @@ def test_stalled_clients_cost_the_others_nothing(server: Server, sent: bytes) ->
     with ExitStack() as stack:
         for _ in range(MANY):
             stack.enter_context(server.socket()).sendall(sent)
-        began = time.monotonic()
-        for _ in range(5):
-            assert server.ask("POST", "/tasks", TASK)[0] == 201
-            assert server.ask("GET", "/readyz")[0] == 200
+        took = []
+        for number in range(10):
+            began = time.monotonic()
+            if number % 2:
+                assert server.ask("GET", "/readyz")[0] == 200
+            else:
+                assert server.ask("POST", "/tasks", TASK)[0] == 201
+            took.append(time.monotonic() - began)
 
-        assert time.monotonic() - began < AT_ONCE_SECONDS
+    assert median(took) < AT_ONCE_SECONDS, took
+    assert max(took) < HELD_UP_SECONDS, took
 
 
 def test_a_request_that_never_ends_is_given_up_with_a_word(hasty: Server) -> None:
