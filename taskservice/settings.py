@@ -173,7 +173,8 @@ LOGGING = {
         "django": {"handlers": [], "level": "INFO", "propagate": True},  # its own would print twice
         "django.request": {"level": "ERROR", "filters": ["no-outages"]},  # a 404 is the client's affair
         "django.security.DisallowedHost": {"level": "CRITICAL"},  # neither is a name that is not ours
-        "django.tasks": {"level": "WARNING"},  # a line for each task is half of the time a task costs
+        # task.settled tells of each failure, and a line for each task is half of the time a task costs
+        "django.tasks": {"level": "CRITICAL"},
         "gunicorn.error": {"handlers": ["console"], "level": "WARNING", "propagate": False},
         "gunicorn.access": {
             "filters": ["access"],

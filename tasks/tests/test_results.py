@@ -189,13 +189,16 @@ def test_a_receiver_that_raises_is_logged_and_changes_nothing(
     assert "a receiver's own error" in caplog.text
 
 
-def test_djangos_logger_tells_of_a_failure_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+def test_djangos_logger_tells_of_a_failure_with_its_traceback_where_it_is_set_to(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     held = lease(**LAST)
 
     try:
         raise ValueError("no")
     except ValueError:
-        telling.finished(held, jobs.double, [21], {}, NO)
+        with caplog.at_level(logging.ERROR, "django.tasks"):
+            telling.finished(held, jobs.double, [21], {}, NO)
 
     [record] = [record for record in caplog.records if record.name == "django.tasks"]
     assert record.levelno == logging.ERROR

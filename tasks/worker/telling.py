@@ -50,4 +50,4 @@ def _send(signal: Signal, task: ServiceTask, result: Any) -> None:
     try:
         signal.send_robust(type(task.get_backend()), task_result=result)
     except BaseException:  # what send_robust lets through: a receiver's sys.exit() is not ours
-        _log.exception("receiver.failed")
+        logging.getLogger("tasks.worker").exception("receiver.failed")
