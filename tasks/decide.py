@@ -147,9 +147,11 @@ def _later(now: datetime, wait: timedelta) -> datetime:
 
 def _crashed(lease: Lease, outcome: Crashed, *, wait: timedelta, now: datetime) -> Decision:
     seen = lease._replace(crashes=lease.crashes + 1)
-    if seen.crashes >= CRASH_BUDGET:
-        seen = seen._replace(max_attempts=seen.attempts_used)  # poison: no attempt is left to it
-    return _again(seen, outcome, wait=wait, now=now)
+    if seen.crashes < CRASH_BUDGET:
+        return _again(seen, outcome, wait=wait, now=now)
+    poison = seen._replace(max_attempts=seen.attempts_used)  # no attempt is left to it
+    limit = f"{outcome.how}. It has crashed {seen.crashes} times, which is the limit"
+    return _again(poison, Crashed(limit), wait=wait, now=now)
 
 
 def _released(lease: Lease, *, started: bool, now: datetime) -> Decision:

@@ -72,8 +72,10 @@ class InvalidFields(TaskServiceError):
 class UnknownHandler(TaskServiceError):
     code = "unknown-handler"
 
-    def __init__(self, name: str, *, pointer: str | None = None) -> None:
-        super().__init__(f"No handler is called {name!r}: check the spelling, or add the app with it.")
+    def __init__(self, name: str, *, pointer: str | None = None, near: str | None = None) -> None:
+        """``near``: one that was perhaps meant."""
+        ask = "check the spelling, or add the app with it." if near is None else f"did you mean {near!r}?"
+        super().__init__(f"No handler is called {name!r}: {ask}")
         self.name = name
         self.pointer = pointer  # RFC 6901, into the body that named it
 

@@ -14,7 +14,10 @@ OWNER_CHARS = 64
 QUEUES = 100  # that a token may name
 MAX_ATTEMPTS = 1_000
 CHANGEABLE = frozenset(  # of a task that has not begun
-    {"title", "queue", "priority", "payload", "tags", "run_at", "expires_at", "max_attempts"}
+    {
+        *("title", "queue", "priority", "payload", "tags", "run_at", "expires_at", "max_attempts"),
+        "timeout_seconds",
+    }
 )
 BATCH_TASKS = 1_000  # made by one request
 ROWS_AT_ONCE = 500  # moved by one transaction, so that nobody waits long for the write lock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from functools import cache
@@ -201,6 +201,13 @@ def find_public(name: str) -> ServiceTask:
     if task.public_name != name:
         raise UnknownHandler(name)
     return task
+
+
+def public_names(queues: Collection[str] | None) -> list[str]:
+    """What HTTP may ask for, of handlers that go to one of these queues by themselves; None: to any."""
+    load()
+    public = {name: task for name, task in _handlers.items() if task.public_name == name}
+    return sorted(name for name, task in public.items() if queues is None or task.queue_name in queues)
 
 
 def known() -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from functools import cache, partial
 from itertools import islice
 from typing import Any
@@ -28,6 +29,7 @@ from tasks.registry import ServiceTask
 from tasks.unique import Unique, unique_from_json
 
 MAX_DELAY_SECONDS = 315_360_000  # ten years
+NEAR = 0.75  # of 1: how alike a handler's name is that was perhaps meant
 
 
 def spec_from_json(
@@ -44,10 +46,19 @@ def spec_from_json(
     where the value counts from it. ``at``: the JSON pointer of the value in the body. Raises
     InvalidFields with everything that is wrong, or else UnknownHandler.
     """
+    try:
+        return _spec(value, owner=owner, queues=queues, now=now, at=at)
+    except UnknownHandler as error:
+        raise _with_a_near_name(error, queues) from error
+
+
+def _spec(
+    value: Any, *, owner: str, queues: Collection[str] | None, now: Callable[[], datetime], at: str
+) -> TaskSpec:
     if not isinstance(value, dict):
         raise InvalidFields([FieldError(code="type", detail="a task must be an object", pointer=at)])
     given, errors = members.read_members(value, MEMBERS, at)
-    errors += _conflicts(value, given, at)
+    errors += _conflicts(value, given, now, at)
     if errors:
         raise InvalidFields(errors[: members.ERRORS_SHOWN])
     handler = _handler(given, at)
@@ -79,7 +90,7 @@ def specs_from_json(
     for number, task in enumerate(tasks):
         try:
             at = f"/tasks/{number}"
-            specs.append(spec_from_json(task, owner=owner, queues=queues, now=present, at=at))
+            specs.append(_spec(task, owner=owner, queues=queues, now=present, at=at))
         except InvalidFields as error:
             errors += error.fields
         except UnknownHandler as error:
@@ -89,7 +100,7 @@ def specs_from_json(
     if errors:
         raise InvalidFields(errors[: members.ERRORS_SHOWN])
     if stranger is not None:
-        raise stranger
+        raise _with_a_near_name(stranger, queues)
     return specs
 
 
@@ -101,6 +112,8 @@ def changes_from_json(value: Any) -> dict[str, Any]:
     given = _read(value, CHANGES)
     if "tags" in given:
         given["tags"] = list(given["tags"])
+    if timeout := given.get("timeout_seconds"):
+        given["timeout_seconds"] = timeout.total_seconds()
     return given
 
 
@@ -139,7 +152,9 @@ def _batch(value: Any) -> list[Any]:
     return list(tasks)
 
 
-def _conflicts(value: dict[str, Any], given: dict[str, Any], at: str) -> list[FieldError]:
+def _conflicts(
+    value: dict[str, Any], given: dict[str, Any], now: Callable[[], datetime], at: str
+) -> list[FieldError]:
     """What is wrong between members that are right by themselves."""
     errors = []
     if "title" not in value and "handler" not in value:
@@ -148,6 +163,8 @@ def _conflicts(value: dict[str, Any], given: dict[str, Any], at: str) -> list[Fi
         errors.append(members.error_at("delay_seconds", "conflict", "and run_at exclude each other", at))
     if expires_too_soon(given.get("run_at"), given.get("expires_at")):
         errors.append(members.error_at("expires_at", "conflict", "must be later than run_at", at))
+    elif (expires_at := given.get("expires_at")) is not None and expires_at <= now():
+        errors.append(members.error_at("expires_at", "range", "must be in the future", at))
     return errors
 
 
@@ -159,6 +176,13 @@ def _handler(given: dict[str, Any], at: str) -> ServiceTask:
         return registry.find_public(given["handler"])
     except UnknownHandler as error:
         raise UnknownHandler(error.name, pointer=f"{at}/handler") from error
+
+
+def _with_a_near_name(error: UnknownHandler, queues: Collection[str] | None) -> UnknownHandler:
+    """Of handlers whose queue whoever asks may know of. Not for each of a batch: it takes long."""
+    names = registry.public_names(queues)
+    near = get_close_matches(error.name, names, n=1, cutoff=NEAR)
+    return UnknownHandler(error.name, pointer=error.pointer, near=near[0] if near else None)
 
 
 def _run_at(given: dict[str, Any], now: Callable[[], datetime]) -> datetime | None:

@@ -32,7 +32,7 @@ from tasks.api.prefer import Wish
 from tasks.api.reading import find_task, read_task, tasks_of, waited_for
 from tasks.api.task_list import find_page
 from tasks.api.throttle import fields_of
-from tasks.contract import TaskSpec
+from tasks.contract import Enqueued, Once, TaskSpec
 from tasks.errors import (
     ConflictingState,
     FieldError,
@@ -41,6 +41,8 @@ from tasks.errors import (
     InvalidFields,
     KeyHeld,
     QueueFull,
+    TaskServiceError,
+    UnknownHandler,
 )
 from tasks.filtering import TASK_FILTERS
 from tasks.grants import Scope
@@ -54,6 +56,7 @@ from tasks.unique import OnConflict
 
 intake = GroupCommit()
 levels = Levels()
+WRONG = (InvalidFields, UnknownHandler)  # about what is asked for, now
 
 
 # what a token needs for a method
@@ -110,12 +113,14 @@ class TaskCollection(ApiView):
 
     def post(self, request: Request) -> HttpResponse:
         body, grant, wish = read_bytes(request), grant_of(request), Wish.of(request)
-        spec = spec_from_json(
-            parse_object(body), owner=grant.owner, queues=grant.queues, now=partial(clock.now, database())
-        )
-        expect_allowed(request, [spec])
+        value, now = parse_object(body), partial(clock.now, database())
+        try:
+            specs = [spec_from_json(value, owner=grant.owner, queues=grant.queues, now=now)]
+        except WRONG as error:
+            return kept_answer(answered_before(once_of(request, body, grant), error))
+        expect_allowed(request, specs)
         once = once_of(request, body, grant)
-        answered = made(Asked(specs=[spec], once=once, answer=partial(one_made, grant)))
+        answered = made(Asked(specs=specs, once=once, answer=partial(one_made, grant)))
         return waited_for(request, answered, wish) or kept_answer(answered)
 
 
@@ -125,9 +130,11 @@ class TaskBatch(ApiView):
     def post(self, request: Request) -> HttpResponse:
         """All or none, in one commit."""
         body, grant = read_bytes(request, limit_bytes=MAX_BATCH_BYTES), grant_of(request)
-        specs = specs_from_json(
-            parse_object(body), owner=grant.owner, queues=grant.queues, now=partial(clock.now, database())
-        )
+        value, now = parse_object(body), partial(clock.now, database())
+        try:
+            specs = specs_from_json(value, owner=grant.owner, queues=grant.queues, now=now)
+        except WRONG as error:
+            return kept_answer(answered_before(once_of(request, body, grant), error))
         expect_allowed(request, specs)
         once = once_of(request, body, grant)
         return kept_answer(made(Asked(specs=specs, once=once, answer=partial(many_made, grant))))
@@ -149,6 +156,17 @@ def made(asked: Asked) -> Answered:
     if answered.replayed or answered.status == NOTHING_MADE:
         levels.take_back(asked.specs)
     return answered
+
+
+def answered_before(once: Once | None, error: TaskServiceError) -> Answered:
+    """What the same request came to while it was right: no time in it had passed. Or raises the error."""
+
+    def refuse(tasks: Sequence[Enqueued]) -> Answered:
+        raise error
+
+    if once is None or not lifecycle.is_taken(once):
+        raise error
+    return intake.create(Asked(specs=[], once=once, answer=refuse))
 
 
 def kept_answer(answered: Answered) -> HttpResponse:

@@ -32,16 +32,17 @@ def change(task_id: UUID, changes: Mapping[str, Any]) -> Status | None:
         task = Task.objects.using(alias).select_for_update().filter(pk=task_id).first()
         if task is None or task.status != Status.PENDING:
             return None if task is None else Status(task.status)
-        _expect_possible(task, changes)
+        now = clock.now(alias)
+        _expect_possible(task, changes, now)
         columns = {**changes}
         if "run_at" in changes:
-            columns |= _waiting(task, changes["run_at"], clock.now(alias))
+            columns |= _waiting(task, changes["run_at"], now)
         Task.objects.using(alias).filter(pk=task_id).update(**columns)
         bell.ring_on_commit(alias)
     return Status.PENDING
 
 
-def _expect_possible(task: Task, changes: Mapping[str, Any]) -> None:
+def _expect_possible(task: Task, changes: Mapping[str, Any], now: datetime) -> None:
     """What the change makes of the whole task."""
     if "payload" in changes:
         expect_small(to_json(task.args), to_json(changes["payload"]))
@@ -51,6 +52,8 @@ def _expect_possible(task: Task, changes: Mapping[str, Any]) -> None:
     run_at, expires_at = (changes.get(name, getattr(task, name)) for name in ("run_at", "expires_at"))
     if {"run_at", "expires_at"} & set(changes) and expires_too_soon(run_at, expires_at):
         raise _impossible("expires_at", "must be later than run_at")
+    if (end := changes.get("expires_at")) is not None and end <= now:
+        raise _impossible("expires_at", "must be in the future")
 
 
 def _impossible(name: str, text: str) -> InvalidFields:

@@ -44,6 +44,7 @@ def test_what_may_be_changed_is_changed_and_all_else_stays(api: Api) -> None:
     wished = {
         "title": "b", "queue": "mail", "priority": 7, "payload": {"b": [2]}, "tags": ["x", "y"],
         "run_at": LATER, "expires_at": "2999-02-12T01:37:19.000000Z", "max_attempts": 9,
+        "timeout_seconds": 7.5,
     }  # fmt: skip
 
     answer = patch(api, made["id"], **wished)
@@ -53,6 +54,13 @@ def test_what_may_be_changed_is_changed_and_all_else_stays(api: Api) -> None:
     assert answer.json() == {**made, **wished, "pending_reason": reason}
     assert (reason["code"], reason["until"]) == ("scheduled", LATER)
     assert api.task(made["id"]) == answer.json()
+
+
+def test_a_time_limit_is_changed_and_taken_away(api: Api) -> None:
+    made = api.create(handler="demo.echo", timeout_seconds=5)
+    assert patch(api, made["id"], timeout_seconds=10).json()["timeout_seconds"] == 10
+
+    assert patch(api, made["id"], timeout_seconds=None).json()["timeout_seconds"] is None
 
 
 def test_one_member_alone_is_changed_alone(api: Api) -> None:
@@ -83,6 +91,8 @@ def test_nothing_but_a_pending_task_is_changed(api: Api, make_task: MakeTask, st
         ({"priority": 101}, "/priority", "range"),
         ({"title": None}, "/title", "type"),
         ({"run_at": LATER, "expires_at": SOON}, "/expires_at", "conflict"),
+        ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at", "conflict"),
+        ({"timeout_seconds": 0}, "/timeout_seconds", "range"),
     ],
 )
 def test_a_wrong_change_is_told_and_changes_nothing(api: Api, body: Any, pointer: str, code: str) -> None:

@@ -109,6 +109,21 @@ def test_a_rejection_is_kept_for_who_heard_no_must_not_find_it_made(api: Api) ->
     assert post(api, "k2", wish).status == 201
 
 
+def test_what_was_right_when_it_came_is_answered_the_same_later(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A time in it may have passed, or its handler be gone."""
+    soon = {**BODY, "expires_at": (timezone.now() + timedelta(minutes=1)).isoformat()}
+    first, many = post(api, "k1", soon), post(api, "k1", {"tasks": [soon]}, "/tasks/batch")
+    later = timezone.now() + timedelta(hours=1)
+    monkeypatch.setattr("tasks.clock.now", lambda alias: later)
+
+    assert post(api, "k1", soon).body == first.body
+    assert post(api, "k1", {"tasks": [soon]}, "/tasks/batch").body == many.body
+    post(api, "k2", soon).problem(400, "invalid-field")
+    post(api, "k1", {**soon, "priority": 1000}).problem(422, "idempotency-mismatch")
+
+
 def test_after_a_day_a_key_is_free_again(api: Api) -> None:
     first = post(api, "k1")
     Idempotency.objects.update(created_at=a_day_ago())

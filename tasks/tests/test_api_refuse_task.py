@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from tasks.errors import InvalidFields
+from tasks.errors import InvalidFields, UnknownHandler
 from tasks.members import ERRORS_SHOWN
 from tasks.models import Task
-from tasks.specs import spec_from_json
+from tasks.specs import spec_from_json, specs_from_json
 from tasks.tests.api_client import Api, api
 
 __all__ = ["api"]
@@ -55,6 +56,7 @@ pytestmark = pytest.mark.django_db
         ("run_at", "٢٠٢٦-01-12T01:37:19Z", "format"),
         ("run_at", 1768181839, "type"),
         ("expires_at", "soon", "format"),
+        ("expires_at", "2020-01-01T00:00:00Z", "range"),
         ("expires_at", 5, "type"),
         ("tags", "demo", "type"),
         ("tags", [1], "type"),
@@ -115,6 +117,27 @@ def test_run_at_and_delay_seconds_exclude_each_other(api: Api) -> None:
 
 def test_wrong_members_are_told_before_an_unknown_handler(api: Api) -> None:
     api.post("/tasks", {"handler": "no.such", "priority": 1000}).problem(400, "invalid-field")
+
+
+@pytest.mark.parametrize(
+    ("name", "queues", "near"),
+    [
+        ("demo.ecko", None, "did you mean 'demo.echo'?"),
+        ("demo.ecko", ["default"], "did you mean 'demo.echo'?"),
+        ("demo.ecko", ["mail"], "check the spelling"),  # it goes to a queue that this token is not for
+        ("tasks.handlers.ech", None, "check the spelling"),  # the path of one is not public
+        ("quite.another", None, "check the spelling"),
+    ],
+)
+def test_a_handler_that_was_perhaps_meant_is_named(name: str, queues: list[str] | None, near: str) -> None:
+    wish = {"handler": name, "queue": "mail"}
+
+    for ask in (
+        lambda: spec_from_json(wish, owner="", queues=queues, now=_never),
+        lambda: specs_from_json({"tasks": [wish] * 1000}, owner="", queues=queues, now=_never),
+    ):
+        with pytest.raises(UnknownHandler, match=re.escape(near)):
+            ask()
 
 
 def test_names_are_escaped_in_pointers(api: Api) -> None:

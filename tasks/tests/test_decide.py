@@ -390,3 +390,10 @@ def test_a_poison_task_ends_after_three_crashes_whatever_its_budget() -> None:
 
     assert life.to_its_end(lambda: CRASH) == CRASH_BUDGET
     assert life.status == Status.FAILED
+
+
+def test_a_poison_task_says_which_limit_ended_it() -> None:
+    told = [decided(lease(crashes=crashes), CRASH).error for crashes in range(CRASH_BUDGET)]
+
+    limit = [error is not None and "crashed 3 times, which is the limit" in error.message for error in told]
+    assert limit == [False, False, True]

@@ -70,7 +70,7 @@ TOLD: Mapping[str, Told] = {
     ),
     "unknown-handler": Told(
         when="No handler has this public name.",
-        detail="No handler is called 'demo.ecko': check the spelling, or add the app with it.",
+        detail="No handler is called 'demo.ecko': did you mean 'demo.echo'?",
         errors=[_wrong("/handler", "unknown-handler", "No handler is called 'demo.ecko': …")],
     ),
     "idempotency-mismatch": Told(
