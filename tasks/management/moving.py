@@ -16,7 +16,8 @@ from tasks.limits import ROWS_AT_ONCE
 from tasks.management.choosing import Matching, filters_of
 from tasks.states import FINISHED, Status
 
-Pull = Callable[[Sequence[UUID]], dict[str, int]]  # what a page came to: words -> how many
+Options = Mapping[str, Any]  # of the command line
+Pull = Callable[[Sequence[UUID], Options], dict[str, int]]  # what a page came to: words -> how many
 
 LIVE = frozenset({Status.PENDING, Status.PROCESSING})
 DONE = {"queued again", "cancelled", "asked to stop"}
@@ -31,13 +32,13 @@ class Lever:
     moved: str  # what is said first, also when it is none
 
 
-def _retry(ids: Sequence[UUID]) -> dict[str, int]:
-    moved = lifecycle.retry(ids)
+def _retry(ids: Sequence[UUID], options: Options) -> dict[str, int]:
+    moved = lifecycle.retry(ids, run_at=options["run_at"], payload=options["payload"])
     return {"queued again": moved, "not finished, or not there": len(ids) - moved}
 
 
-def _cancel(ids: Sequence[UUID]) -> dict[str, int]:
-    answer = lifecycle.cancel(ids)
+def _cancel(ids: Sequence[UUID], options: Options) -> dict[str, int]:
+    answer = lifecycle.cancel(ids, reason=options["reason"])
     known = len(answer.cancelled) + len(answer.requested) + len(answer.finished)
     return {
         "cancelled": len(answer.cancelled),
@@ -59,7 +60,7 @@ def run(lever: Lever, options: Mapping[str, Any], write: Callable[[str], object]
     _refuse_contradictions(options, filters)
     if options["ids"]:
         ids = list(dict.fromkeys(options["ids"]))
-        return _all(lever, batched(ids, ROWS_AT_ONCE), len(ids), write)
+        return _all(lever, options, batched(ids, ROWS_AT_ONCE), len(ids), write)
     matching = Matching(filters, lever.statuses)
     count = matching.count()
     if options["dry_run"] or not count:
@@ -68,7 +69,7 @@ def run(lever: Lever, options: Mapping[str, Any], write: Callable[[str], object]
     if not options["yes"] and not _confirmed(lever.question.format(count=f"{count:,}")):
         write("Nothing was done.")
         return 1
-    return _all(lever, matching.pages(), count, write)
+    return _all(lever, options, matching.pages(), count, write)
 
 
 def _refuse_contradictions(options: Mapping[str, Any], filters: Mapping[str, str]) -> None:
@@ -86,11 +87,17 @@ def _confirmed(question: str) -> bool:
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _all(lever: Lever, pages: Iterable[Sequence[UUID]], asked: int, write: Callable[[str], object]) -> int:
+def _all(
+    lever: Lever,
+    options: Options,
+    pages: Iterable[Sequence[UUID]],
+    asked: int,
+    write: Callable[[str], object],
+) -> int:
     total: dict[str, int] = {lever.moved: 0}
     try:
         for page in pages:
-            for words, number in lever.pull(page).items():
+            for words, number in lever.pull(page, options).items():
                 total[words] = total.get(words, 0) + number
     except KeyboardInterrupt:
         write(f"Interrupted: {_told(total, asked)}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from tasks import stats
+from tasks import lifecycle, stats
 from tasks.management.choosing import all_tasks
 from tasks.management.tables import plain, table, terminal_width
 from tasks.models import Attempt, Task
@@ -19,6 +19,10 @@ from tasks.spans import span
 from tasks.states import Status
 
 HEAD = ("ID", "STATUS", "ATTEMPT", "AGE", "QUEUE", "HANDLER", "TITLE, AND WHAT IS THE MATTER")
+
+
+# said in words, or in other lines
+NOT_AS_THEY_ARE = {"id", "pending_reason", "attempt", "max_attempts", "error"}
 
 
 def as_json(value: Any) -> str:
@@ -68,9 +72,13 @@ def _lines(task: Task, situation: Situation) -> Iterator[str]:
     shown = resource(task, situation)
     yield f"{task.pk}  {plain(str(task))}"
     for name, value in shown.items():
-        if name in ("id", "pending_reason") or value in (None, "", [], {}):
+        if name in NOT_AS_THEY_ARE or value in (None, "", [], {}):
             continue
         yield f"  {name:20}{plain(value if isinstance(value, str) else as_json(value))}"
+    yield f"  {'attempts':20}{_attempts_in_words(task)}"
+    if isinstance(task.error, dict):
+        at = f" (attempt {number})" if (number := task.error.get("attempt")) else ""
+        yield f"  {'error':20}{plain(f'{task.error.get("type")}: {task.error.get("message")}')}{at}"
     if why := situation.why(task):
         yield f"  {'why it waits':20}{plain(why.detail)}"
     for attempt in attempts_of(task):
@@ -79,6 +87,32 @@ def _lines(task: Task, situation: Situation) -> Iterator[str]:
         if attempt.error_type:
             yield f"    {attempt.error_type}: {plain(attempt.message)}"
         yield from (f"    {plain(line)}" for line in attempt.traceback.splitlines())
+
+
+def _attempts_in_words(task: Task) -> str:
+    """Within the present budget, as a retry by hand gives a new one."""
+    earlier = f", and {task.attempts_before} before the last retry by hand" if task.attempts_before else ""
+    return f"{task.attempt - task.attempts_before} of {task.max_attempts}{earlier}"
+
+
+def unused(queues: Collection[str], situation: Situation) -> set[str]:
+    """Those that nobody seems to use, as far as an index can tell."""
+    named = {name for worker in situation.living for name in worker.queues or ()}
+    return set(queues) - {*stats.queues_in_use(), *named}
+
+
+def workforce(situation: Situation) -> dict[str, int]:
+    """How many live workers there are, and how many executors they have together."""
+    executors = lifecycle.living(now=situation.now).values_list("executors", flat=True)
+    return {"workers": len(executors), "executors": sum(executors)}
+
+
+def workforce_in_words(situation: Situation) -> str:
+    (workers, executors) = workforce(situation).values()
+    if not workers:
+        return "no worker is live"
+    are = "worker is" if workers == 1 else "workers are"
+    return f"{workers} {are} live, with {executors} executor{'' if executors == 1 else 's'}"
 
 
 def queue_numbers(situation: Situation) -> list[dict[str, Any]]:

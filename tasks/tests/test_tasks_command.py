@@ -98,7 +98,8 @@ def test_a_list_for_people_says_why_a_task_waits(tasks: Tasks, make_task: MakeTa
 
 
 def test_all_about_a_task_has_its_payload_and_what_went_wrong(tasks: Tasks, make_task: MakeTask) -> None:
-    task = make_task(Status.FAILED, payload={"user": 42})
+    error = {"type": "app.Error", "message": "no", "attempt": 1}
+    task = make_task(Status.FAILED, payload={"user": 42}, error=error, attempt=3, attempts_before=2)
     Attempt.objects.create(
         task=task, number=1, fence=1, outcome="failed", ended_at=timezone.now(),
         error_type="ValueError", message="no luck", traceback="Traceback\n  line 7",
@@ -108,6 +109,8 @@ def test_all_about_a_task_has_its_payload_and_what_went_wrong(tasks: Tasks, make
     done = tasks("show", task.pk, missing)
 
     assert all(words in done.stdout for words in ('{"user": 42}', "ValueError: no luck", "    Traceback"))
+    assert re.search(r"^  error +app.Error: no \(attempt 1\)$", done.stdout, re.MULTILINE)
+    assert re.search(r"^  attempts +1 of 5, and 2 before the last retry by hand$", done.stdout, re.MULTILINE)
     refused(done, 1, f"There is no task {missing}.")
     [shown] = objects(tasks("show", "--json", task.pk))
     assert (shown["id"], shown["attempts"][0]["error"]["message"]) == (str(task.pk), "no luck")
@@ -139,6 +142,24 @@ def test_all_that_match_are_moved_and_nothing_else(tasks: Tasks, make_task: Make
     assert (done.stdout, done.returncode) == ("7 of 7 queued again.\n", 0)
     assert Task.objects.filter(pk__in=matching, status=Status.PENDING).count() == 7
     assert Task.objects.get(pk=others[0]).status == Status.FAILED
+
+
+def test_a_retry_can_wait_and_have_another_payload(tasks: Tasks, make_task: MakeTask) -> None:
+    task = make_task(Status.FAILED)
+
+    done = tasks("retry", task.pk, "--run-at", "2999-01-12T01:37:19Z", "--payload", '{"a": 1}')
+
+    assert done.returncode == 0, done.stderr
+    task.refresh_from_db()
+    assert (task.run_at and task.run_at.year, task.payload) == (2999, {"a": 1})
+
+
+def test_a_reason_is_kept_with_what_is_cancelled(tasks: Tasks, make_task: MakeTask) -> None:
+    task = make_task()
+
+    assert tasks("cancel", task.pk, "--reason", "ordered twice").returncode == 0
+
+    assert Task.objects.get(pk=task.pk).cancel_reason == "ordered twice"
 
 
 def test_cancel_tells_what_became_of_each(tasks: Tasks, make_task: MakeTask) -> None:
@@ -185,6 +206,10 @@ WRONG = [
     (["retry", "--all-matching"], "at least one filter"),
     (["cancel", str(UUID(int=0)), "--queue", "mail"], "not both"),
     (["pause", "no/queue"], "is no name of a queue"),
+    (["retry", str(UUID(int=0)), "--run-at", "soon"], "must be an RFC 3339 time"),
+    (["retry", str(UUID(int=0)), "--payload", "[1]"], "is no JSON object"),
+    (["cancel", str(UUID(int=0)), "--reason", " "], "a reason must not be blank"),
+    (["cancel", str(UUID(int=0)), "--because", "no"], "usage: manage.py tasks cancel"),
 ]
 
 
@@ -201,16 +226,32 @@ def test_what_is_asked_wrongly_ends_with_2(tasks: Tasks, arguments: list[str], s
 def test_a_pause_is_stored_with_who_and_why_until_it_is_resumed(tasks: Tasks) -> None:
     paused = tasks("pause", "mail", "images", "--reason", "provider is down")
 
-    assert (paused.stdout, paused.returncode) == ("2 of 2 paused. What runs goes on.\n", 0)
+    assert paused.stdout.startswith("2 of 2 paused. What runs goes on.\n")
+    assert paused.returncode == 0
     queue = Queue.objects.get(pk="mail")
     assert (bool(queue.paused_at), bool(queue.paused_by), queue.pause_reason) == (
         True,
         True,
         "provider is down",
     )
-    assert tasks("pause", "mail").returncode == 1
+    again = tasks("pause", "mail")
+    assert (again.returncode, "mail: paused already" in again.stdout) == (1, True)
     assert tasks("resume", "mail").stdout == "1 of 1 resumed.\n"
-    assert tasks("resume", "mail").returncode == 1
+    again = tasks("resume", "mail")
+    assert (again.returncode, again.stdout) == (1, "0 of 1 resumed.\nmail: not paused\n")
+
+
+def test_a_pause_of_a_queue_that_nobody_uses_asks_for_its_spelling(tasks: Tasks, make_task: MakeTask) -> None:
+    make_task(queue="mail")
+    make_worker("images")
+
+    done = tasks("pause", "mail", "images", "default", "mial")
+
+    assert done.stdout.splitlines() == [
+        "4 of 4 paused. What runs goes on.",
+        "mial: without a ready task, a handler or a worker of its own: is it spelled right?",
+    ]
+    assert Queue.objects.get(pk="mial").paused_at is not None, "what comes later waits"
 
 
 def test_stats_tell_of_each_queue_what_waits_and_who_would_take_it(tasks: Tasks, make_task: MakeTask) -> None:
@@ -227,8 +268,8 @@ def test_stats_tell_of_each_queue_what_waits_and_who_would_take_it(tasks: Tasks,
     assert (by_name["mail"]["ready"], by_name["mail"]["workers"]) == (2, 1)
     assert 3600 <= by_name["mail"]["oldest_ready_seconds"] < 3700
     assert (by_name["images"]["paused"], by_name["images"]["workers"]) == (True, 0)
-    assert (found["tasks"]["failed"], found["workers"]) == (1, 1)
-    assert "mail" in tasks("stats").stdout
+    assert (found["tasks"]["failed"], found["workers"], found["executors"]) == (1, 1, 3)
+    assert tasks("stats").stdout.endswith("; 1 worker is live, with 3 executors.\n")
 
 
 # -- how it ends

@@ -6,7 +6,7 @@ import getpass
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -14,11 +14,13 @@ from django.db import DatabaseError, connections
 
 from tasks import lifecycle, postgres
 from tasks.conf import config
+from tasks.errors import TaskServiceError
 from tasks.limits import QUEUE_RULE, is_queue_name
 from tasks.management import doctor, moving, showing
 from tasks.management.choosing import add_filters, filters_of, newest_matching, task_id
 from tasks.management.migrating import unusable
 from tasks.management.tables import table, terminal_width
+from tasks.management.words import SubcommandParser, moment, payload, reason
 from tasks.models.task import database
 from tasks.pending import Situation
 from tasks.resource import resource
@@ -33,10 +35,20 @@ examples:
   manage.py tasks list --json --status pending | jq -r .pending_reason.code | sort | uniq -c
   manage.py tasks show 01a20be6-91c5-7775-9582-7160d30bb116
   manage.py tasks retry --all-matching --status failed --handler mail.send --dry-run
+  manage.py tasks cancel 01a20be6-91c5-7775-9582-7160d30bb116 --reason "ordered twice"
   manage.py tasks pause mail --reason "the provider is down"
   manage.py tasks doctor || echo "something is stuck"
 
 exit code: 0 all is well; 1 something is wrong, or nothing was moved; 2 it was asked wrongly."""
+
+
+LEVER_OPTIONS: dict[str, list[tuple[str, Callable[[str], Any], str]]] = {
+    "retry": [
+        ("--run-at", moment, "not before this time: RFC 3339, such as 2026-01-12T01:37:19Z"),
+        ("--payload", payload, "with this payload instead of its own: a JSON object"),
+    ],
+    "cancel": [("--reason", reason, "why; it is kept with the task")],
+}
 
 
 class Command(BaseCommand):
@@ -45,7 +57,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.formatter_class, parser.epilog = RawDescriptionHelpFormatter, EPILOG
-        commands = parser.add_subparsers(dest="what", required=True, metavar="COMMAND", title="commands")
+        commands = parser.add_subparsers(
+            dest="what",
+            required=True,
+            metavar="COMMAND",
+            title="commands",
+            parser_class=SubcommandParser,
+        )
 
         def add(name: str, words: str, run: Callable[[dict[str, Any]], int]) -> ArgumentParser:
             made = commands.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
@@ -87,6 +105,8 @@ class Command(BaseCommand):
             lever.add_argument("--all-matching", action="store_true", help="all that match the filters")
             lever.add_argument("--dry-run", action="store_true", help="only say how many match")
             lever.add_argument("--yes", action="store_true", help="do not ask first")
+            for option, kind, help_ in LEVER_OPTIONS[name]:
+                lever.add_argument(option, type=kind, metavar="…", help=help_)
             add_filters(lever)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -95,6 +115,8 @@ class Command(BaseCommand):
                 _require_file()
             code = options["run"](options)
             sys.stdout.flush()
+        except TaskServiceError as error:  # a payload that is too large, for example
+            raise CommandError(str(error)) from error
         except DatabaseError as error:
             raise CommandError(f"{unusable(error)} Has `manage.py migrate` been run?") from error
         except BrokenPipeError:  # `| head` has read enough
@@ -136,21 +158,31 @@ class Command(BaseCommand):
         return moving.run(moving.LEVERS[options["what"]], options, self.say)
 
     def pause(self, options: dict[str, Any]) -> int:
-        moved = lifecycle.pause(options["queues"], by=_who(), reason=options["reason"])
-        self.say(f"{moved} of {len(set(options['queues']))} paused. What runs goes on.")
+        names, situation = list(dict.fromkeys(options["queues"])), Situation()
+        before, strange = situation.paused.keys() & set(names), showing.unused(names, situation)
+        moved = lifecycle.pause(names, by=_who(), reason=options["reason"])
+        self.say(f"{moved} of {len(names)} paused. What runs goes on.")
+        self._say_of(before, "paused already, by whom and why is as it was")
+        self._say_of(strange, "without a ready task, a handler or a worker of its own: is it spelled right?")
         return 0 if moved else 1
 
     def resume(self, options: dict[str, Any]) -> int:
-        moved = lifecycle.resume(options["queues"])
-        self.say(f"{moved} of {len(set(options['queues']))} resumed.")
+        names = list(dict.fromkeys(options["queues"]))
+        going_on = set(names) - Situation().paused.keys()
+        moved = lifecycle.resume(names)
+        self.say(f"{moved} of {len(names)} resumed.")
+        self._say_of(going_on, "not paused")
         return 0 if moved else 1
+
+    def _say_of(self, queues: Collection[str], what: str) -> None:
+        if queues:
+            self.say(f"{', '.join(sorted(queues))}: {what}")
 
     def stats(self, options: dict[str, Any]) -> int:
         situation = Situation()
         queues, counts = showing.queue_numbers(situation), showing.counts()
         if options["json"]:
-            workers = len(situation.living)
-            self.say(showing.as_json({"queues": queues, "tasks": counts, "workers": workers}))
+            self.say(showing.as_json({"queues": queues, "tasks": counts, **showing.workforce(situation)}))
             return 0
         head = ("QUEUE", "READY", "OLDEST, S", "WORKERS", "")
         rows = [
@@ -165,7 +197,7 @@ class Command(BaseCommand):
         ]
         self.say(table(head, rows, terminal_width()))
         known = [f"{_capped(number)} {name}" for name, number in counts.items() if number is not None]
-        self.say(f"\n{', '.join(known)}; {len(situation.living)} workers live.")
+        self.say(f"\n{', '.join(known)}; {showing.workforce_in_words(situation)}.")
         return 0
 
     def doctor(self, options: dict[str, Any]) -> int:
