@@ -37,6 +37,7 @@ class Levels:
     def __init__(self, count: Callable[..., int] = stats.ready_in) -> None:
         self._count = count
         self._lock = threading.Lock()
+        self._counting = threading.Lock()
         self._levels: dict[str, Level] = {}
 
     def expect_room(self, specs: Iterable[TaskSpec]) -> None:
@@ -58,10 +59,18 @@ class Levels:
         now = time.monotonic()
         with self._lock:
             level = self._levels.get(queue)
-            if level is not None and not level.is_old(limit, now):
-                return
             if level is not None:
+                if not level.is_old(limit, now):
+                    return
                 level.at = now  # the others go by the old one while this one counts
+        if level is not None:
+            self._look(queue, limit)
+            return
+        with self._counting:  # the others wait for the first: all at once, each would take as long as all
+            if queue not in self._levels:
+                self._look(queue, limit)
+
+    def _look(self, queue: str, limit: int) -> None:
         ready = self._count(queue, most=limit)
         with self._lock:
             if len(self._levels) >= QUEUES_KNOWN:

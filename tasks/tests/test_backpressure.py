@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -143,6 +146,24 @@ def test_a_queue_is_counted_seldom() -> None:
     assert counted == ["default"]
     with pytest.raises(QueueFull):
         levels.expect_room(specs(1))
+
+
+def test_requests_that_come_at_once_count_a_queue_once() -> None:
+    together = threading.Barrier(2)
+    counted: list[str] = []
+
+    def count(queue: str, *, most: int) -> int:
+        counted.append(queue)
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.5)  # for another that counts as well
+        return 0
+
+    levels = Levels(count)
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(4):
+            threads.submit(levels.expect_room, specs(1))
+
+    assert counted == ["default"]
 
 
 def test_what_is_refused_is_not_counted_in() -> None:
