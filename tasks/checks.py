@@ -126,7 +126,18 @@ def _check_place(path: str) -> list[CheckMessage]:
     return [Error(file_systems.refusal(path, kind), hint=file_systems.HINT, id="tasks.E009")]
 
 
-@register("sqlite")  # not with ours, which each start runs: it logs one line instead
+@register("security", deploy=True)
+def check_https(**kwargs: Any) -> list[CheckMessage]:
+    """tasks.W003: what Django's warnings about cookies and HSTS come to here."""
+    if getattr(settings, "HTTPS", True):
+        return []
+    message = "HTTPS is off: cookies may travel in the clear, and no browser is told to insist on HTTPS."
+    hint = "Behind a proxy that speaks HTTPS, set HTTPS=true: it ends Django's warnings about them, too."
+    return [Warning(message, hint=hint, id="tasks.W003")]
+
+
+# Not with each command, whose output it would precede: the start logs one line, and the doctor finds it.
+@register("sqlite", deploy=True)
 def check_sqlite(**kwargs: Any) -> list[CheckMessage]:
     """tasks.W002: an SQLite with the WAL-reset bug."""
     given = settings.DATABASES.get(database(), {})

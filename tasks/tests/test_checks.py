@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.checks import CheckMessage
+from django.core.checks import CheckMessage, run_checks
 from django.tasks import task_backends
 from pytest_django import Settings
 
 from tasks import checks
+from tasks.management.doctor import setup
 from tasks.sqlite import bugs
 from tasks.tests.shop import tasks as jobs
 from tasks.tests.workers import RunWorkers, run_workers
@@ -185,6 +186,31 @@ def test_such_an_sqlite_is_a_warning_and_nothing_where_it_keeps_no_tasks(
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 2))
     settings.DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql"}}
     assert checks.check_sqlite() == []
+
+
+@pytest.mark.filterwarnings("ignore:Overriding setting DATABASES")
+def test_no_command_says_so_before_what_it_was_asked_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each runs all checks but those for deployment first."""
+    settings.DATABASES = {"default": SQLITE}
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 2))
+
+    assert "tasks.W002" not in ids_of(run_checks(tags=["sqlite"]))
+    assert "tasks.W002" in ids_of(run_checks(tags=["sqlite"], include_deployment_checks=True))
+    assert "tasks.W002" in {finding.code for finding in setup.look()}
+
+
+@pytest.mark.parametrize(("https", "found"), [(True, []), (False, ["tasks.W003"])])
+def test_a_deployment_without_https_is_told_how_to_have_it(
+    settings: Settings, https: bool, found: list[str]
+) -> None:
+    settings.HTTPS = https
+
+    warnings = checks.check_https()
+
+    assert ids_of(warnings) == found
+    assert all("HTTPS=true" in str(warning.hint) for warning in warnings)
 
 
 @pytest.mark.parametrize("version", [(3, 51, 2), (3, 51, 3)])

@@ -186,6 +186,7 @@ def test_a_check_for_deployment_finds_nothing_behind_https_and_says_what_is_open
         [] if https == "true" else ["security.W004", "security.W008", "security.W012", "security.W016"]
     )
     assert ended.returncode == (0 if https == "true" else 1)
+    assert ("set HTTPS=true" in ended.stderr) == (https == "false")
 
 
 def test_what_an_error_report_shows_of_the_settings_has_no_passwords(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def look() -> Iterator[Finding]:
-    yield from map(_of_check, run_checks(tags=["tasks", "sqlite"]))
+    yield from map(_of_check, run_checks(tags=["tasks", "sqlite"], include_deployment_checks=True))
     yield from _authentication()
     yield from _proxies()
     yield from _grace()
