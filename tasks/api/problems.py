@@ -11,7 +11,7 @@ from typing import Any
 
 from django import db
 from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.views import defaults
 from rest_framework.exceptions import MethodNotAllowed
 
@@ -179,7 +179,9 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _is_for_people(request):
         return defaults.page_not_found(request, exception)
-    return problem("not-found", "There is nothing at this path.")
+    if request.path == "/" and "text/html" in request.headers.get("Accept", ""):
+        return HttpResponseRedirect("/docs")  # what people type
+    return problem("not-found", "There is nothing at this path; /docs and /openapi.json tell what there is.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

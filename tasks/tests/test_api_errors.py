@@ -42,6 +42,14 @@ def test_an_unknown_path_is_a_problem(api: Api, where: str) -> None:
         api.ask(method, where).problem(404, "not-found")
 
 
+def test_who_types_the_address_alone_is_led_to_the_page_and_a_program_is_told_of_it(api: Api) -> None:
+    browser = api.ask("GET", "/", Accept="text/html,application/xhtml+xml,*/*;q=0.8")
+    program = api.ask("GET", "/", Accept="*/*")
+
+    assert (browser.status, browser.headers["Location"]) == (302, "/docs")
+    assert "/docs" in program.problem(404, "not-found")["detail"]
+
+
 @pytest.mark.parametrize(
     ("where", "allowed"),
     [
