@@ -86,7 +86,7 @@ class Once:
     owner: str
     path: str
     key: str
-    fingerprint: str = field(compare=False)  # of the body
+    fingerprint: str = field(compare=False)  # of the body, and of what whoever asks may see
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

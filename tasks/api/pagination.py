@@ -70,7 +70,8 @@ class Listing:
 
     def _cursor(self, place: Place) -> str:
         """Opaque, and signed for the list at this path: what comes back is what went out."""
-        return _signer(self.path).sign_object([place.look, place.key, dict(self.filters), self.sort])
+        sort = [] if self.sort == NEWEST_FIRST else [self.sort]
+        return _signer(self.path).sign_object([place.look, place.key, dict(self.filters), *sort])
 
 
 def parse_cursor(text: str, path: str) -> tuple[Place, Mapping[str, str], str]:
@@ -79,7 +80,7 @@ def parse_cursor(text: str, path: str) -> tuple[Place, Mapping[str, str], str]:
         look, key, filters, *sort = _signer(path).unsign_object(text)
     except (signing.BadSignature, ValueError):
         raise bad_cursor() from None
-    return Place(look, key), filters, sort[0] if sort else NEWEST_FIRST  # earlier ones had none
+    return Place(look, key), filters, sort[0] if sort else NEWEST_FIRST
 
 
 def _signer(path: str) -> signing.Signer:

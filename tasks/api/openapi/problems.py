@@ -59,7 +59,11 @@ TOLD: Mapping[str, Told] = {
         detail="A task that is completed cannot be cancelled.",
         headers=("Idempotency-Replayed",),
     ),
-    "duplicate": Told(when="There is one already.", detail="There is a token called 'billing' already."),
+    "duplicate": Told(
+        when="There is one already.",
+        detail="There is a token called 'billing' already.",
+        headers=("Idempotency-Replayed",),
+    ),
     "idempotency-in-flight": Told(
         when="A request with this `Idempotency-Key` is being decided.",
         detail="A request with this Idempotency-Key is being decided; ask again for its outcome.",
