@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import httpx2
 import pytest
@@ -21,11 +26,13 @@ from django.conf import settings
 
 from tasks.tests.service import Serve, Service, serve, where
 from taskservice_client import ApiError, AsyncClient, Client, TaskFailed, Unreachable, calls
+from taskservice_client.following import Following
 
 __all__ = ["serve", "where"]
 
 README = Path(settings.BASE_DIR) / "clients/python/README.md"
 LATER = {"handler": "demo.echo", "queue": "later", "delay_seconds": 3600}
+LATER_PAYLOAD = {"order": 42}
 NOBODY = "01a20bcf-958e-766c-8076-373a84ef31ff"
 
 
@@ -96,6 +103,44 @@ def test_tasks_are_steered(client: Client) -> None:
     assert client.run_now(third.id).run_at is None
 
 
+def test_each_attempt_is_told_of(client: Client) -> None:
+    task = client.create("fault.once", {"message": "not yet"}, max_attempts=2)
+    assert client.wait(task.id, timeout=60).status == "completed"
+
+    second, first = client.attempts(task.id)
+
+    assert (second.number, second.outcome, second.error) == (2, "succeeded", None)
+    assert (first.number, first.outcome, first.ended_at is not None) == (1, "failed", True)
+    assert first.error is not None
+    assert first.error["message"] == "not yet"
+
+
+def test_each_change_is_heard_until_it_has_finished(client: Client) -> None:
+    task = client.create("demo.echo", delay_seconds=3600)
+
+    heard = []
+    for seen in client.events(task.id):
+        heard.append(seen.status)
+        if len(heard) == 1:
+            client.run_now(task.id)
+
+    assert heard[0] == "pending"
+    assert heard[-1] == "completed"
+    assert [seen.status for seen in client.events(task.id)] == ["completed"]
+    with pytest.raises(ApiError, match="not-found"):
+        next(client.events(NOBODY))
+
+
+def test_a_key_of_ones_own_makes_one_task_in_two_lives(service: Service) -> None:
+    made = []
+    for _ in range(2):
+        with Client(service.url) as client:
+            made.append(client.create("demo.echo", LATER_PAYLOAD, idempotency_key="order-42").id)
+            made += [task.id for task in client.create_many([LATER], idempotency_key="order-42")]
+
+    assert made[:2] == made[2:]
+
+
 def test_what_the_service_refuses_is_told_in_full(client: Client) -> None:
     with pytest.raises(ApiError) as refused:
         client.create("demo.echo", priority=1000)
@@ -143,6 +188,9 @@ def test_the_other_kind_does_the_same(service: Service) -> None:
                 await client.get(made[2].id)
             with pytest.raises(TimeoutError):
                 await client.wait(made[3].id, timeout=0.1)
+            assert [each.outcome async for each in client.attempts(task.id)] == ["succeeded"]
+            await client.cancel(made[3].id)
+            assert [each.status async for each in client.events(made[3].id)] == ["cancelled"]
             return result, [each.id for each in made], found
 
     result, made, found = asyncio.run(use())
@@ -159,6 +207,28 @@ def test_the_examples_of_its_page_work(service: Service, capsys: pytest.CaptureF
         exec(example.replace("http://localhost:8080", service.url), {})
 
     assert capsys.readouterr().out.count("{'name': 'Ada'}") == 2
+
+
+@pytest.mark.skipif(find_spec("pip") is None, reason="this environment has no pip")
+def test_its_wheel_is_whole_and_typed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", str(tmp_path), str(README.parent)]
+    built = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if "No matching distribution found for hatchling" in built.stdout + built.stderr:
+        pytest.skip("what builds it cannot be fetched")
+    assert built.returncode == 0, built.stdout + built.stderr
+    [wheel] = tmp_path.glob("*.whl")
+
+    source = README.parent / "src"
+    expected = {
+        str(path.relative_to(source)) for path in source.rglob("*") if path.suffix in (".py", ".typed")
+    }
+    assert expected <= set(ZipFile(wheel).namelist())
+    env = {**os.environ, "PYTHONPATH": str(wheel)}
+    show = "import taskservice_client; print(taskservice_client.__file__)"
+    shown = subprocess.run(
+        [sys.executable, "-c", show], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.startswith(str(wheel))
 
 
 # -- when things go wrong
@@ -290,6 +360,31 @@ def test_an_answer_that_was_lost_makes_no_second_task(forgetful: str, service: S
         assert [task.id for task in client.tasks(q="once")] == [made.id]
 
 
+def test_a_stream_that_breaks_is_taken_up_where_it_was(forgetful: str, service: Service) -> None:
+    task_id = service.call("/tasks", {"handler": "demo.echo"})["id"]
+
+    with Client(forgetful) as client:
+        assert [task.status for task in client.events(task_id)][-1] == "completed"
+
+
+def test_a_stream_that_is_refused_is_asked_for_again(refusing: Refusing) -> None:
+    with Client(refusing.url) as client, pytest.raises(ApiError, match="404"):
+        list(client.events(NOBODY))
+
+    assert [what for what, _ in refusing.asked] == [f"GET /tasks/{NOBODY}/events"] * 3
+
+
+def test_events_are_read_line_by_line() -> None:
+    following = Following(NOBODY, attempts=2)
+
+    for line in ("retry: 500", "", ": ping", "", "event: status", "id: 7", 'data: {"half":'):
+        assert following.hear(line) is None
+
+    assert following.arguments()["headers"] == {}, "what was cut off comes again"
+    assert following.pause(None) == 0.5
+    assert following.hear("") is None
+
+
 def test_a_deed_of_which_nobody_knows_whether_it_was_done_is_not_done_again(forgetful: str) -> None:
     with Client(forgetful) as client, pytest.raises(Unreachable):
         client.delete(NOBODY)
@@ -313,7 +408,7 @@ def test_what_may_be_answered_otherwise_is_asked_again(status: int, slug: str, f
 
 
 def test_what_steers_a_task_carries_a_key() -> None:
-    for call in (calls.steer("a", "retry"), calls.change("a", {"priority": 1})):
+    for call in (calls.steer("a", "retry", None), calls.change("a", {"priority": 1}, None)):
         assert "Idempotency-Key" in call.headers
 
 

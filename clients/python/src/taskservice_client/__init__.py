@@ -5,6 +5,15 @@ from __future__ import annotations
 from taskservice_client.asynchronous import AsyncClient
 from taskservice_client.errors import ApiError, TaskFailed, TaskServiceError, Unreachable
 from taskservice_client.synchronous import Client
-from taskservice_client.task import Task
+from taskservice_client.task import Attempt, Task
 
-__all__ = ["ApiError", "AsyncClient", "Client", "Task", "TaskFailed", "TaskServiceError", "Unreachable"]
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "Attempt",
+    "Client",
+    "Task",
+    "TaskFailed",
+    "TaskServiceError",
+    "Unreachable",
+]

@@ -12,8 +12,9 @@ import httpx2
 
 from taskservice_client import calls
 from taskservice_client.errors import TaskFailed, Unreachable
+from taskservice_client.following import Following
 from taskservice_client.settings import SECONDS, options
-from taskservice_client.task import Task
+from taskservice_client.task import Attempt, Task
 
 
 class AsyncClient:
@@ -36,12 +37,19 @@ class AsyncClient:
         await self._http.aclose()
 
     async def create(
-        self, handler: str | None = None, payload: Mapping[str, Any] | None = None, **members: Any
+        self,
+        handler: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        **members: Any,
     ) -> Task:
-        return Task.of(await self._send(calls.create(handler, payload, members)))
+        return Task.of(await self._send(calls.create(handler, payload, members, idempotency_key)))
 
-    async def create_many(self, specs: Iterable[Mapping[str, Any]]) -> list[Task]:
-        return calls.tasks_of(await self._send(calls.create_many(specs)))
+    async def create_many(
+        self, specs: Iterable[Mapping[str, Any]], *, idempotency_key: str | None = None
+    ) -> list[Task]:
+        return calls.tasks_of(await self._send(calls.create_many(specs, idempotency_key)))
 
     async def get(self, task_id: str) -> Task:
         return Task.of(await self._send(calls.get(task_id)))
@@ -72,21 +80,56 @@ class AsyncClient:
                 return
             value = await self._send(calls.Call(method="GET", path=value["next"]))
 
-    async def cancel(self, task_id: str, *, reason: str | None = None) -> Task:
+    async def attempts(self, task_id: str) -> AsyncIterator[Attempt]:
+        """Newest first."""
+        value = await self._send(calls.attempts(task_id))
+        while True:
+            for attempt in calls.attempts_of(value):
+                yield attempt
+            if value["next"] is None:
+                return
+            value = await self._send(calls.Call(method="GET", path=value["next"]))
+
+    async def events(self, task_id: str) -> AsyncIterator[Task]:
+        """The task as it is, and then at each change, until it has finished. Raises as the others do."""
+        following = Following(task_id, attempts=self._attempts)
+        while not following.over:
+            response: httpx2.Response | None = None
+            try:
+                async with self._http.stream("GET", following.path, **following.arguments()) as response:
+                    if response.is_error:
+                        await response.aread()
+                    async for line in response.aiter_lines():
+                        if task := following.hear(line):
+                            yield task
+            except httpx2.TransportError as error:
+                following.fail(error)
+            await asyncio.sleep(following.pause(response))
+
+    async def cancel(
+        self, task_id: str, *, reason: str | None = None, idempotency_key: str | None = None
+    ) -> Task:
         """Cancelled, or, if it runs, asked to stop."""
-        return Task.of(await self._send(calls.steer(task_id, "cancel", reason=reason)))
+        return Task.of(await self._send(calls.steer(task_id, "cancel", idempotency_key, reason=reason)))
 
     async def retry(
-        self, task_id: str, *, run_at: datetime | None = None, payload: Mapping[str, Any] | None = None
+        self,
+        task_id: str,
+        *,
+        run_at: datetime | None = None,
+        payload: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
     ) -> Task:
         """With a new budget of attempts; None: at once, and with the payload that it had."""
-        return Task.of(await self._send(calls.steer(task_id, "retry", run_at=run_at, payload=payload)))
+        return Task.of(
+            await self._send(calls.steer(task_id, "retry", idempotency_key, run_at=run_at, payload=payload))
+        )
 
-    async def run_now(self, task_id: str) -> Task:
-        return Task.of(await self._send(calls.steer(task_id, "run-now")))
+    async def run_now(self, task_id: str, *, idempotency_key: str | None = None) -> Task:
+        return Task.of(await self._send(calls.steer(task_id, "run-now", idempotency_key)))
 
-    async def change(self, task_id: str, **members: Any) -> Task:
-        return Task.of(await self._send(calls.change(task_id, members)))
+    async def change(self, task_id: str, *, idempotency_key: str | None = None, **members: Any) -> Task:
+        return Task.of(await self._send(calls.change(task_id, members, idempotency_key)))
 
     async def delete(self, task_id: str) -> None:
         await self._send(calls.delete(task_id))

@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx2
 
 from taskservice_client.errors import ApiError
-from taskservice_client.task import Task
+from taskservice_client.task import Attempt, Task
 
 WAIT_SECONDS = 50  # of one request; the service allows 60
 AGAIN = frozenset({429, 503})  # it says itself that the same may work later
@@ -30,15 +30,17 @@ class Call:
     repeatable: bool = True  # also where nobody knows whether it arrived
 
 
-def create(handler: str | None, payload: Mapping[str, Any] | None, members: Mapping[str, Any]) -> Call:
+def create(
+    handler: str | None, payload: Mapping[str, Any] | None, members: Mapping[str, Any], key: str | None
+) -> Call:
     given = {"handler": handler, "payload": payload, **members}
     body = {name: _json(value) for name, value in given.items() if value is not None}
-    return Call(method="POST", path="/tasks", json=body, headers=_key())
+    return Call(method="POST", path="/tasks", json=body, headers=_key(key))
 
 
-def create_many(specs: Iterable[Mapping[str, Any]]) -> Call:
+def create_many(specs: Iterable[Mapping[str, Any]], key: str | None) -> Call:
     tasks = [{name: _json(value) for name, value in spec.items()} for spec in specs]
-    return Call(method="POST", path="/tasks/batch", json={"tasks": tasks}, headers=_key())
+    return Call(method="POST", path="/tasks/batch", json={"tasks": tasks}, headers=_key(key))
 
 
 def get(task_id: str, *, wait_seconds: float = 0) -> Call:
@@ -50,22 +52,26 @@ def page(filters: Mapping[str, Any]) -> Call:
     return Call(method="GET", path="/tasks", params={name: _json(value) for name, value in filters.items()})
 
 
-def steer(task_id: str, deed: str, **members: Any) -> Call:
+def steer(task_id: str, deed: str, key: str | None, **members: Any) -> Call:
     body = {name: _json(value) for name, value in members.items() if value is not None}
-    return Call(method="POST", path=f"/tasks/{task_id}/{deed}", json=body or None, headers=_key())
+    return Call(method="POST", path=f"/tasks/{task_id}/{deed}", json=body or None, headers=_key(key))
 
 
-def change(task_id: str, members: Mapping[str, Any]) -> Call:
+def change(task_id: str, members: Mapping[str, Any], key: str | None) -> Call:
     body = {name: _json(value) for name, value in members.items()}
-    return Call(method="PATCH", path=f"/tasks/{task_id}", json=body, headers=_key())
+    return Call(method="PATCH", path=f"/tasks/{task_id}", json=body, headers=_key(key))
 
 
 def delete(task_id: str) -> Call:
     return Call(method="DELETE", path=f"/tasks/{task_id}", repeatable=False)
 
 
-def _key() -> dict[str, str]:
-    return {"Idempotency-Key": str(uuid4())}
+def attempts(task_id: str) -> Call:
+    return Call(method="GET", path=f"/tasks/{task_id}/attempts")
+
+
+def _key(chosen: str | None) -> dict[str, str]:
+    return {"Idempotency-Key": str(uuid4()) if chosen is None else chosen}
 
 
 def _json(value: Any) -> Any:
@@ -101,6 +107,10 @@ def _problem(response: httpx2.Response) -> Mapping[str, Any]:
 
 def tasks_of(value: Any) -> list[Task]:
     return [Task.of(item) for item in value["items"]]
+
+
+def attempts_of(value: Any) -> list[Attempt]:
+    return [Attempt.of(item) for item in value["items"]]
 
 
 def arguments(call: Call, timeout: float) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import httpx2
 
 from taskservice_client import calls
 from taskservice_client.errors import TaskFailed, Unreachable
+from taskservice_client.following import Following
 from taskservice_client.settings import SECONDS, options
-from taskservice_client.task import Task
+from taskservice_client.task import Attempt, Task
 
 
 class Client:
@@ -36,13 +37,21 @@ class Client:
         self._http.close()
 
     def create(
-        self, handler: str | None = None, payload: Mapping[str, Any] | None = None, **members: Any
+        self,
+        handler: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        **members: Any,
     ) -> Task:
-        return Task.of(self._send(calls.create(handler, payload, members)))
+        """``idempotency_key``: one that outlives this process, say of an order; None: a new one."""
+        return Task.of(self._send(calls.create(handler, payload, members, idempotency_key)))
 
-    def create_many(self, specs: Iterable[Mapping[str, Any]]) -> list[Task]:
+    def create_many(
+        self, specs: Iterable[Mapping[str, Any]], *, idempotency_key: str | None = None
+    ) -> list[Task]:
         """All or none, in this order."""
-        return calls.tasks_of(self._send(calls.create_many(specs)))
+        return calls.tasks_of(self._send(calls.create_many(specs, idempotency_key)))
 
     def get(self, task_id: str) -> Task:
         return Task.of(self._send(calls.get(task_id)))
@@ -75,21 +84,53 @@ class Client:
                 return
             value = self._send(calls.Call(method="GET", path=value["next"]))
 
-    def cancel(self, task_id: str, *, reason: str | None = None) -> Task:
+    def attempts(self, task_id: str) -> Iterator[Attempt]:
+        """Newest first."""
+        value = self._send(calls.attempts(task_id))
+        while True:
+            yield from calls.attempts_of(value)
+            if value["next"] is None:
+                return
+            value = self._send(calls.Call(method="GET", path=value["next"]))
+
+    def events(self, task_id: str) -> Iterator[Task]:
+        """The task as it is, and then at each change, until it has finished. Raises as the others do."""
+        following = Following(task_id, attempts=self._attempts)
+        while not following.over:
+            response: httpx2.Response | None = None
+            try:
+                with self._http.stream("GET", following.path, **following.arguments()) as response:
+                    if response.is_error:
+                        response.read()
+                    for line in response.iter_lines():
+                        if task := following.hear(line):
+                            yield task
+            except httpx2.TransportError as error:
+                following.fail(error)
+            time.sleep(following.pause(response))
+
+    def cancel(self, task_id: str, *, reason: str | None = None, idempotency_key: str | None = None) -> Task:
         """Cancelled, or, if it runs, asked to stop."""
-        return Task.of(self._send(calls.steer(task_id, "cancel", reason=reason)))
+        return Task.of(self._send(calls.steer(task_id, "cancel", idempotency_key, reason=reason)))
 
     def retry(
-        self, task_id: str, *, run_at: datetime | None = None, payload: Mapping[str, Any] | None = None
+        self,
+        task_id: str,
+        *,
+        run_at: datetime | None = None,
+        payload: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
     ) -> Task:
         """With a new budget of attempts; None: at once, and with the payload that it had."""
-        return Task.of(self._send(calls.steer(task_id, "retry", run_at=run_at, payload=payload)))
+        return Task.of(
+            self._send(calls.steer(task_id, "retry", idempotency_key, run_at=run_at, payload=payload))
+        )
 
-    def run_now(self, task_id: str) -> Task:
-        return Task.of(self._send(calls.steer(task_id, "run-now")))
+    def run_now(self, task_id: str, *, idempotency_key: str | None = None) -> Task:
+        return Task.of(self._send(calls.steer(task_id, "run-now", idempotency_key)))
 
-    def change(self, task_id: str, **members: Any) -> Task:
-        return Task.of(self._send(calls.change(task_id, members)))
+    def change(self, task_id: str, *, idempotency_key: str | None = None, **members: Any) -> Task:
+        return Task.of(self._send(calls.change(task_id, members, idempotency_key)))
 
     def delete(self, task_id: str) -> None:
         self._send(calls.delete(task_id))

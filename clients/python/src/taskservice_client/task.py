@@ -55,5 +55,23 @@ class Task:
         return cls(**{**given, **times, "raw": value})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One run of a task: that which runs or succeeded, or one that did not succeed."""
+
+    number: int  # from 1
+    outcome: str | None  # None: it runs
+    started_at: datetime | None
+    ended_at: datetime | None
+    worker_id: str
+    error: dict[str, str] | None  # type, message and traceback
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Attempt:
+        given = {field.name: value[field.name] for field in fields(cls)}
+        times = {name: _time(text) for name, text in given.items() if name.endswith("_at")}
+        return cls(**{**given, **times})
+
+
 def _time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
