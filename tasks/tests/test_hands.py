@@ -50,7 +50,8 @@ class Stage:
     """Hands with executors whose other ends the test holds; no process is behind them."""
 
     def __init__(self, executors: int, lease_for: timedelta | None = None) -> None:
-        pool = Pool(limits=Limits(max_result_bytes=1000), recycle_after_tasks=0, lock=None)
+        limits = Limits(max_result_bytes=1000, waiting_seconds=15)
+        pool = Pool(limits=limits, recycle_after_tasks=0, lock=None)
         self.selector = selectors.DefaultSelector()
         crew = Crew(pool, self.selector, recycle_above_mb=0)
         self.outcomes: list[tuple[Lease, Outcome]] = []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.utils import timezone
 
 from tasks import lifecycle
 from tasks.contract import TaskSpec
@@ -135,6 +137,29 @@ def test_a_task_on_its_last_attempt_never_waits_behind_another(
     for task in Task.objects.filter(pk__in=[slow, *behind]).order_by("attempted_at"):
         earlier = Task.objects.filter(attempted_at__lt=task.attempted_at, finished_at__gt=task.attempted_at)
         assert not earlier.exists()
+
+
+def test_what_waited_while_its_dispatcher_was_silent_is_not_begun(
+    run_workers: RunWorkers, tmp_path: Path
+) -> None:
+    """Others may have taken it back since, and have told somebody that it is cancelled."""
+    worker = start(run_workers, 1)
+    learn(tmp_path / "warm")
+    slow, behind = enqueue_slow_first(tmp_path / "ran", {"seconds": 3})  # leases are of two
+
+    begun_at(tmp_path / "ran", slow)
+    worker.signal(signal.SIGSTOP)
+    taken_back = lifecycle.reap(now=timezone.now() + NEVER, spared=[slow]).written
+    answer = lifecycle.cancel(behind)
+    wait_until(lambda: [words for words in lines(tmp_path / "ran") if words[0] == "end"], "it has ended")
+    worker.signal(signal.SIGCONT)
+    wait_all_finished()
+
+    assert taken_back  # some had been behind it
+    assert sorted(answer.cancelled) == sorted(behind)
+    assert {words[1] for words in lines(tmp_path / "ran")} == {str(slow)}
+    assert Task.objects.get(pk=slow).status == Status.COMPLETED
+    assert worker.stop() == 0
 
 
 def test_behind_a_handler_that_was_never_seen_nothing_waits(run_workers: RunWorkers, tmp_path: Path) -> None:

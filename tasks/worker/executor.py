@@ -41,12 +41,17 @@ INTERRUPT = signal.SIGUSR1
 READ_BYTES = 256 * 1024
 AGAIN_SECONDS = 0.01
 
+_now = partial(time.clock_gettime, time.CLOCK_BOOTTIME)  # which goes on while the machine sleeps
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What an executor has to know of the settings."""
 
     max_result_bytes: int
+    # What has waited so long behind another is not begun: nobody has called it back, so the dispatcher is
+    # silent, and others may take the lease for lapsed.
+    waiting_seconds: float
 
 
 def main(channel: socket.socket, marks: Marks | None, limits: Limits) -> None:
@@ -81,7 +86,7 @@ class Executor:
         self._decoder = wire.Decoder()
         self._mail = threading.Condition()
         self._pen = threading.Lock()  # both threads send, and a long message goes out in pieces
-        self._inbox: deque[Lease] = deque()
+        self._inbox: deque[tuple[Lease, float]] = deque()  # each with when it came
         self._interrupts: dict[wire.WireKey, Interrupt] = {}
         self._inside: wire.WireKey | None = None  # whose handler the main thread is in
         self._by_signal = True  # how that one is interrupted: an async handler never is
@@ -115,7 +120,10 @@ class Executor:
                 if self._stopping:
                     return None
                 self._mail.wait()
-            return self._inbox.popleft()
+            lease, came_at = self._inbox.popleft()
+        if _now() - came_at > self._limits.waiting_seconds:
+            self._interrupts[wire.key_of(lease)] = Interrupt("lost")
+        return lease
 
     def _listen(self) -> None:
         poll = select.poll()
@@ -146,11 +154,12 @@ class Executor:
     def _obey(self, message: dict[str, Any]) -> None:
         match message:
             case {"leases": leases}:
-                self._inbox.extend(map(lease_from_wire, leases))
+                now = _now()
+                self._inbox.extend((lease_from_wire(lease), now) for lease in leases)
             case {"interrupt": [task_id, fence], "why": why}:
                 self._interrupt((task_id, fence), Interrupt(why))
             case {"recall": _}:
-                recalled = [wire.key_of(lease) for lease in self._inbox]
+                recalled = [wire.key_of(lease) for lease, _ in self._inbox]
                 self._inbox.clear()
                 self._send({"recalled": recalled})
             case {"stop": _}:

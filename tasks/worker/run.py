@@ -81,7 +81,7 @@ def _dispatcher(
     selector = selectors.DefaultSelector()
     lease_for = config.lease_for if postgres.is_postgres(database()) else None
     pool = Pool(
-        limits=Limits(max_result_bytes=config.max_result_bytes),
+        limits=Limits(config.max_result_bytes, waiting_seconds=config.lease_for.total_seconds() / 2),
         recycle_after_tasks=config.recycle_after_tasks,
         lock=lock,
     )

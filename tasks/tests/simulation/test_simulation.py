@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterable
+from datetime import timedelta
 from secrets import randbits
 
 import pytest
 from django.db import DatabaseError
 
+from tasks.tests.simulation import workers
 from tasks.tests.simulation.bugs import BUGS
 from tasks.tests.simulation.desk import Desk
 from tasks.tests.simulation.memory import Memory
@@ -125,6 +127,15 @@ def test_a_book_that_is_wrong_is_found_out(bug: type[Memory]) -> None:
         for seed in range(FEW):
             rng = random.Random(seed)
             Schedule(bug(rng), rng).run()
+
+
+def test_a_worker_that_begins_what_has_waited_too_long_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "WAITING_AT_MOST", timedelta.max)
+
+    with pytest.raises(Broken, match="no run without a lease"):
+        for seed in range(FEW):
+            rng = random.Random(seed)
+            Schedule(Memory(rng), rng).run()
 
 
 @pytest.mark.slow

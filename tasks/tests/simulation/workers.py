@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from enum import Enum, auto
 from uuid import UUID
@@ -20,9 +20,10 @@ from tasks.contract import (
     Succeeded,
     TimedOut,
 )
-from tasks.tests.simulation.desk import BegunBy, Desk
+from tasks.tests.simulation.desk import LEASE_FOR, BegunBy, Desk
 from tasks.tests.simulation.rules import Rules
 
+WAITING_AT_MOST = LEASE_FOR / 2
 ERROR = ErrorReport("app.Error", "no")
 ENDS: list[Outcome] = [
     Failed(ERROR),
@@ -36,6 +37,9 @@ ENDS: list[Outcome] = [
 ]
 
 
+Elapsed = Callable[[], timedelta]  # how much time has really passed, whatever clocks say
+
+
 class Fate(Enum):
     """Of a transaction."""
 
@@ -47,7 +51,9 @@ class Fate(Enum):
 class Worker:
     """What happens to it is chosen by others; what it does then is what the real one does."""
 
-    def __init__(self, name: str, host: str, desk: Desk, rules: Rules, rng: random.Random) -> None:
+    def __init__(
+        self, name: str, host: str, desk: Desk, rules: Rules, rng: random.Random, elapsed: Elapsed
+    ) -> None:
         self.id = name
         self.host = host
         self.paused = False
@@ -56,6 +62,8 @@ class Worker:
         self._desk = desk
         self._rules = rules
         self._rng = rng
+        self._elapsed = elapsed
+        self._came_at: dict[LeaseKey, timedelta] = {}
         self._hand: list[Lease] = []  # in the order in which they begin
         self._running: list[Lease] = []
         self._gathered: list[tuple[Lease, Outcome]] = []
@@ -81,6 +89,9 @@ class Worker:
     def begin(self) -> None:
         if self.can_begin:
             lease = self._hand.pop(0)
+            if self._elapsed() - self._came_at[lease.key] > WAITING_AT_MOST:  # nobody has called it back
+                self._gathered.append((lease, Released(started=False)))
+                return
             self.begun.add(lease.key)
             self._running.append(lease)
             self._rules.began(lease)
@@ -106,16 +117,17 @@ class Worker:
 
     # -- its ledger
 
-    def turn(self, fate: Fate = Fate.COMMITTED, *, stopping: bool = False) -> None:
+    def turn(self, fate: Fate = Fate.COMMITTED, *, claiming: bool = True) -> None:
         """Settle what has gathered, and claim as much as there is room for, in one transaction."""
         if fate is Fate.REFUSED:
             return
         cancelled = self._desk.asked_to_stop(self.id)
         settled = self._settle(self._gathered)
-        leases = [] if stopping else self._claim()
+        leases = self._claim() if claiming else []
         if fate is Fate.COMMITTED:
             del self._gathered[:settled]
             self._hand += leases
+            self._came_at |= dict.fromkeys([lease.key for lease in leases], self._elapsed())
             self._stop(cancelled)
 
     def _settle(self, outcomes: list[tuple[Lease, Outcome]]) -> int:
@@ -170,7 +182,7 @@ class Worker:
         self._give_back(self._hand)
         while self._running:
             self._came_to(self._running.pop(0), Released(started=True))
-        self.turn(stopping=True)
+        self.turn(claiming=False)
 
     def die(self) -> None:
         """kill -9, and its executors with it."""
