@@ -7,12 +7,21 @@ import re
 import subprocess
 import sys
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from django.core.management import call_command
 from django.db import connections
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations import (
+    AddField,
+    AlterModelTable,
+    DeleteModel,
+    RemoveField,
+    RenameField,
+    RenameModel,
+)
 
 import tasks.migrations
 from tasks.models.task import database
@@ -50,6 +59,17 @@ def test_migrations_are_in_one_line() -> None:
 
     assert len(loader.graph.leaf_nodes("tasks")) == 1
     assert [number[:4] for number in NAMES] == [f"{number:04}" for number in range(1, len(NAMES) + 1)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_release_that_does_not_know_a_migration_can_work_on_its_tables(name: str) -> None:
+    """Its rows lack the new columns, and it uses all the old ones."""
+    operations = import_module(f"tasks.migrations.{name}").Migration.operations
+
+    added = [operation.field for operation in operations if isinstance(operation, AddField)]
+    assert all(field.null or field.has_db_default() for field in added)
+    taken_away = (DeleteModel, RemoveField, RenameField, RenameModel, AlterModelTable)
+    assert not [operation for operation in operations if isinstance(operation, taken_away)]
 
 
 def test_an_empty_database_migrates_and_can_be_emptied_again(tmp_path: Path) -> None:
