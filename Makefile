@@ -53,7 +53,7 @@ format: $(DEV)  ## put the code into its form
 bench: $(DEV) $(PEERS)  ## measure it on both databases, beside others: ARGS="--help"
 	$(PYTHON) -m bench $(ARGS)
 
-chaos: $(RUNTIME)  ## kill processes at random and count what was lost
+chaos: $(DEV)  ## harm processes, database and disk by a seed, and check each promise: ARGS="--help"
 	$(PYTHON) -m bench.chaos $(ARGS)
 
 lock: $(DEV)  ## resolve the requirements anew and write the lock files

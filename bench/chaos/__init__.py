@@ -1,4 +1,4 @@
-"""Kills, stops and restarts the service's processes at random, then counts what was lost."""
+"""Does harm to the service on purpose, writes down what was seen, and checks what must hold all the same."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import os
 from pathlib import Path
 
 FOLDER = "CHAOS_FOLDER"  # the variable that names where everybody writes down what happens
-NOTES = "notes"  # of handlers: "start|end|overlap TIME TASK FENCE PID [FENCE]"
+NOTES = "notes"  # of handlers: "start|end|overlap|interrupted TIME TASK FENCE ATTEMPT PID [OTHER FENCE]"
 RUNS = "runs"  # one locked file for each task that runs
-SENT, ACKNOWLEDGED, ANSWERS = "sent", "acknowledged", "answers"  # of clients
+ASKS = "asks"  # of clients, each a line of JSON, before it is sent and after it was answered
 
 
 def folder() -> Path:
     return Path(os.environ[FOLDER])
 
 
-def append(path: Path, *words: object) -> None:
+def append(path: Path, line: str) -> None:
     """One line, whole even if several processes write."""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        os.write(file, (" ".join(map(str, words)) + "\n").encode())
+        os.write(file, (line + "\n").encode())
     finally:
         os.close(file)
 
 
-def lines(path: Path) -> list[list[str]]:
-    """What was appended, split into words."""
-    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
