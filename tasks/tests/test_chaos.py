@@ -1,0 +1,88 @@
+"""The service under fire: nothing of what it promises breaks, and what would break it is found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from bench.chaos.__main__ import BROKEN, HELD, SKIPPED
+from bench.chaos.profiles import PROFILES
+from bench.chaos.verdict import UNKNOWN, VIOLATED
+from tasks.tests.conftest import KIND
+from tasks.tests.seeded.bugs import BUGS
+
+SEED = 6  # of the runs that everybody makes; `make chaos` chooses another each time
+# small, and all at once: what a minute can hold besides the run that must find nothing
+TOGETHER = (
+    "key-not-honoured",
+    "cancel-lies",
+    "backoff-ignored",
+    "too-many-attempts",
+    "begun-before-its-time",
+)
+OTHERS = [
+    name
+    for name, profile in PROFILES.items()
+    if profile.must and KIND in profile.databases and name != "short"
+]
+OF_BOTH = pytest.mark.usefixtures("own_databases")  # so that PostgreSQL's run has it too
+
+
+def chaos(module: str, *arguments: str, file: Path, within: float) -> tuple[int, dict[str, str], str]:
+    """The exit code, the words of the verdict, and what was printed."""
+    command = [sys.executable, "-m", module, *arguments, "--database", KIND, "--json", str(file)]
+    ended = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, timeout=within)
+    told = ended.stdout + ended.stderr
+    return ended.returncode, json.loads(file.read_text()) if file.exists() else {}, told
+
+
+@OF_BOTH
+@pytest.mark.timeout(240)
+def test_what_is_promised_holds_under_fire(tmp_path: Path) -> None:
+    code, words, told = chaos("bench.chaos", "--seed", str(SEED), file=tmp_path / "verdict", within=230)
+
+    assert code == HELD, told
+    assert not [rule for rule in PROFILES["short"].must if words[rule] == UNKNOWN], told
+
+
+@OF_BOTH
+@pytest.mark.timeout(180)
+def test_several_bugs_at_once_are_each_found_by_their_rule(tmp_path: Path) -> None:
+    arguments = (",".join(TOGETHER), "--profile", "calm", "--seconds", "5", "--patience", "5")
+
+    code, words, told = chaos("tasks.tests.seeded", *arguments, file=tmp_path / "verdict", within=170)
+
+    assert code == BROKEN, told
+    assert {BUGS[bug].breaks for bug in TOGETHER} <= {rule for rule in words if words[rule] == VIOLATED}, told
+
+
+@pytest.mark.slow
+@OF_BOTH
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", [name for name in BUGS if KIND in BUGS[name].databases])
+def test_each_bug_is_found_by_its_rule(name: str, tmp_path: Path) -> None:
+    bug = BUGS[name]
+    arguments = (name, "--profile", bug.profile, "--patience", "12", "--seed", str(SEED))
+
+    code, words, told = chaos("tasks.tests.seeded", *arguments, file=tmp_path / "verdict", within=230)
+
+    assert code == BROKEN, told
+    assert words[bug.breaks] == VIOLATED, told
+
+
+@pytest.mark.slow
+@OF_BOTH
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", OTHERS)
+def test_each_profile_holds(name: str, tmp_path: Path) -> None:
+    code, words, told = chaos("bench.chaos", "--profile", name, file=tmp_path / "verdict", within=580)
+
+    if code == SKIPPED:
+        pytest.skip(told)
+    assert code == HELD, told
+    assert not [rule for rule in PROFILES[name].must if words[rule] == UNKNOWN], told
