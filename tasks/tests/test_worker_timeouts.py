@@ -49,6 +49,20 @@ def test_a_handler_that_sleeps_is_interrupted_within_a_second_of_its_limit(worke
     assert pids(worker) == before  # nothing had to be killed
 
 
+def test_an_interrupt_that_comes_just_before_a_handler_sleeps_is_heard(worker: RunningWorker) -> None:
+    """Its signal ends no call that has not quite begun, so that one alone would be in vain."""
+    before = pids(worker)
+
+    task_ids = [enqueue_once("antic.holds_the_gil_and_sleeps", seconds=1.3) for _ in range(3)]
+
+    for task_id in task_ids:
+        assert wait_finished(task_id).status == Status.FAILED
+        attempt = only_attempt(task_id)
+        assert "holds_the_gil_and_sleeps" in attempt.traceback
+        assert took(attempt) < KILLED
+    assert pids(worker) == before
+
+
 def test_an_async_handler_gets_a_cancellederror(worker: RunningWorker, tmp_path: Path) -> None:
     before = pids(worker)
 

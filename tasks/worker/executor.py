@@ -14,7 +14,6 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from setproctitle import setproctitle
@@ -39,7 +38,7 @@ from tasks.worker.running import Interrupt, Interrupted
 
 INTERRUPT = signal.SIGUSR1
 READ_BYTES = 256 * 1024
-AGAIN_SECONDS = 0.01
+AGAIN_SECONDS = 0.05  # until an interrupt is sent again that was not heard
 
 _now = partial(time.clock_gettime, time.CLOCK_BOOTTIME)  # which goes on while the machine sleeps
 
@@ -129,10 +128,12 @@ class Executor:
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         while True:
-            poll.poll()
+            poll.poll(1000 * AGAIN_SECONDS if self._inside in self._interrupts else None)
             with self._mail:
                 self._read()
                 self._mail.notify()
+                if self._unheard() is not None:
+                    signal.pthread_kill(self._main, INTERRUPT)
 
     def _read(self) -> None:
         """Take in all that has arrived. The caller holds ``_mail``."""
@@ -184,26 +185,33 @@ class Executor:
     # -- interrupts
 
     def _interrupt(self, key: wire.WireKey, interrupt: Interrupt) -> None:
+        """An async handler is told at once, others by the listener's signals."""
         self._interrupts[key] = interrupt
-        if self._inside != key:
-            return
-        if self._by_signal:
-            signal.pthread_kill(self._main, INTERRUPT)
-        elif self._loop is not None:
+        if self._inside == key and not self._by_signal and self._loop is not None:
             loop, task = self._loop
             with suppress(RuntimeError):  # the loop has just ended
                 loop.call_soon_threadsafe(task.cancel)
 
     def on_signal(self, number: int, frame: Any) -> None:
         """In the main thread, between two steps of whatever it does: only a handler may be interrupted."""
-        if self._by_signal and self._inside in self._interrupts:
+        if (interrupt := self._unheard()) is not None:
+            interrupt.heard = True
             raise Interrupted
+
+    def _unheard(self) -> Interrupt | None:
+        """What has not been raised yet in the handler that the main thread is in.
+
+        A signal that comes just before a call that blocks does not end that call, and nothing is raised
+        until it ends by itself: the signal is sent again and again.
+        """
+        interrupt = self._interrupts.get(self._inside) if self._inside and self._by_signal else None
+        return None if interrupt is None or interrupt.heard else interrupt
 
     def _on_unraisable(self, unraisable: Any) -> None:
         """Python drops what is raised in a ``__del__`` or a callback: an interrupt is sent again then."""
         if unraisable.exc_type is Interrupted:
-            again = partial(signal.pthread_kill, self._main, INTERRUPT)
-            threading.Timer(AGAIN_SECONDS, again).start()  # not now: this is a callback, too
+            for interrupt in [*self._interrupts.values()]:  # the listener may have another
+                interrupt.heard = False
         else:
             sys.__unraisablehook__(unraisable)
 
@@ -275,6 +283,7 @@ class Executor:
         try:
             self._inside = key
             if key in self._interrupts:  # while the receivers were told
+                self._interrupts[key].heard = True
                 raise Interrupted
             return running.call(task.func, given, payload, self._on_async)
         finally:

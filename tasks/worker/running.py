@@ -41,6 +41,7 @@ class Interrupt:
     """Why a handler is to end: ``timeout``, ``cancel``, ``stop`` or ``lost`` (its lease)."""
 
     why: str
+    heard: bool = False  # it was raised in the handler
 
     def outcome(self, lease: Lease, where: str) -> Outcome:
         if self.why == "timeout" and lease.timeout is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -37,6 +38,13 @@ def antic(name: str, **options: Any) -> Callable[[Callable[..., Any]], ServiceTa
 
 
 # --- how they answer an interrupt
+
+
+@antic("holds_the_gil_and_sleeps")
+def holds_the_gil_and_sleeps(seconds: float) -> None:
+    """An interrupt that comes meanwhile finds it on the way into a call that blocks."""
+    hold_the_gil = ctypes.PyDLL(None).usleep
+    hold_the_gil(int(seconds * 1_000_000)), time.sleep(60)
 
 
 @antic("reacts", takes_context=True)
