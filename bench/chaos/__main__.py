@@ -68,7 +68,7 @@ def run(
 
 def rage(scene: Scene, profile: Profile, seed: int) -> Harm:
     scene.open(profile.tasks)
-    harm = Harm(scene, profile.schedule(seed, scene.place.kind))
+    harm = Harm(scene, profile.schedule(seed, scene.place.kind), rest=profile.rest)
     began = time.monotonic()
     while profile.goes_on(time.monotonic() - began, busy=harm.left or scene.suffers):
         harm.strike_when_due()

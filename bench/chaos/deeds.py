@@ -24,17 +24,20 @@ OUTAGE_SECONDS = {
     "cut-connections": (0.1, 0.2),
     "end-sessions": (0.1, 0.2),
 }
+BESIDE_SLEEP = {"kill-api", "kill-api-process", "stop-api"}
+NOT_BESIDE_OUTAGES = {"pause-worker", "pause-dispatcher-for-a-lease"}
 AGE_SECONDS = (0.3, 2.0)  # of a run, so that it takes a while, and for a while yet
 
 Act = Callable[[Scene, Deed], str]  # to whom it was done; "" when there was nobody
 
 
 class Harm:
-    """Does the deeds of a schedule, in its order."""
+    """Does the deeds of a schedule, in its order; none for ``rest`` seconds after an outage."""
 
-    def __init__(self, scene: Scene, schedule: Sequence[Deed]) -> None:
+    def __init__(self, scene: Scene, schedule: Sequence[Deed], *, rest: float) -> None:
         self._scene = scene
         self._left = list(schedule)
+        self._rest = rest
         self._began = time.monotonic()
         self.done: Counter[str] = Counter()
 
@@ -46,10 +49,21 @@ class Harm:
         if not self._left or time.monotonic() - self._began < self._left[0].at:
             return
         deed = self._left[0]
+        if self._must_wait(deed):
+            return
         if victim := do(self._scene, deed):
             del self._left[0]
             self.done[deed.name] += 1
             self._scene.tell(f"{deed.name}: {victim}")
+
+    def _must_wait(self, deed: Deed) -> bool:
+        """Too much at once would show nothing: who sleeps for a lease is to find that others went on."""
+        scene = self._scene
+        if scene.sleeping and deed.name not in BESIDE_SLEEP:
+            return True
+        if scene.broken_down:
+            return bool(self._rest) or deed.name in NOT_BESIDE_OUTAGES
+        return time.monotonic() < scene.mended_at + self._rest
 
 
 def do(scene: Scene, deed: Deed) -> str:

@@ -26,6 +26,7 @@ class Profile:
     outages: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # of each database
     must: frozenset[str] = frozenset()  # rules whose case has to come up
     small_disk: bool = False
+    rest: float = 0.0  # seconds after an outage in which nothing else happens
     patience: float = 60.0  # seconds in which all tasks have to finish afterwards
 
     @property
@@ -97,15 +98,17 @@ PROFILES = {
             "kill-everything": 4,
             "kill-forkserver": 4,
         },
-        outages=each(3),
+        outages=each(2),
+        rest=7,
         must=ALWAYS | DEATHS | PAUSES | OUTAGES | {"clean-stops"},
     ),
     "postgres-cuts": Profile(
         "PostgreSQL restarted, cut off, silent, its sessions ended, again and again",
-        seconds=75,
+        seconds=80,
         tasks=5_000,
         deeds={},
-        outages={"postgres": {**times(3, DATABASE["postgres"]), "end-sessions": 3}},
+        outages={"postgres": {**times(2, DATABASE["postgres"]), "end-sessions": 2}},
+        rest=7,
         must=ALWAYS | OUTAGES,
     ),
     "full-disk": Profile(

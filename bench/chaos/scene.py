@@ -35,11 +35,13 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def variables(folder: str) -> dict[str, str]:
-    """What all processes get into their environment."""
+def environment(folder: str, more: Mapping[str, str]) -> dict[str, str]:
+    """What all processes get; the apps in ``more`` come after this one."""
+    apps = ",".join(filter(None, ("bench.chaos", more.get("TASKSERVICE_APPS"))))
     return {
+        **more,
         FOLDER: folder,
-        "TASKSERVICE_APPS": "bench.chaos",
+        "TASKSERVICE_APPS": apps,
         "TASKSERVICE_LEASE_SECONDS": str(LEASE_SECONDS),
         "TASKSERVICE_GRACE_SECONDS": str(GRACE_SECONDS),
         "TASKSERVICE_THROTTLE_BURST": "none",
@@ -65,6 +67,8 @@ class Scene:
         self._doomed: list[Doomed] = []
         self._later: list[Later] = []
         self._ticked = NEVER
+        self._sleeps_until = 0.0
+        self.mended_at = 0.0  # when the last outage was over
 
     @property
     def workers(self) -> list[Part]:
@@ -146,6 +150,7 @@ class Scene:
             time.sleep(0.01)
             dispatcher.suspend()
         until = time.monotonic() + seconds
+        self._sleeps_until = until + 2 * WAKE_SECONDS
         self.blame("pause", part.name, part.process.pid, until=until + WAKE_SECONDS)
         for process in others:
             process.suspend()
@@ -167,6 +172,7 @@ class Scene:
     def _mend(self, number: int, end: Callable[[], None]) -> None:
         end()
         self._close(number)
+        self.mended_at = time.monotonic()
         self.tell(f"{self.faults[number].who} is over")
 
     def _close(self, number: int) -> None:
@@ -178,6 +184,11 @@ class Scene:
     @property
     def broken_down(self) -> bool:
         return any(fault.kind == "database" and fault.until == NEVER for fault in self.faults)
+
+    @property
+    def sleeping(self) -> bool:
+        """A worker, for longer than a lease."""
+        return time.monotonic() < self._sleeps_until
 
     @property
     def suffers(self) -> bool:
@@ -283,11 +294,3 @@ class Scene:
                 process.kill()
         for popen in [*(part.process for part in self.parts), *self._clients]:
             popen.wait()
-
-
-def environment(folder: str, more: Mapping[str, str]) -> dict[str, str]:
-    """``more`` apps come after this one's."""
-    given = variables(folder) | dict(more)
-    if "TASKSERVICE_APPS" in more:
-        given["TASKSERVICE_APPS"] = f"bench.chaos,{more['TASKSERVICE_APPS']}"
-    return given

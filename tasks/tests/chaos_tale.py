@@ -157,8 +157,8 @@ def stories() -> dict[str, Story]:
     poison = Story("a6", "poison-c-6").made(15)
     for at, status in ((16.0, "pending"), (17.0, "pending"), (19.0, "failed")):
         poison.claimed(at, SECOND).ended(at + 0.1, "crashed", status)
-    shot = Story("a7", "slow-c-7").made(20).claimed(20.1, FIRST).ended(21.2, "crashed")
-    shot.claimed(21.8, SECOND).completed(22)
+    shot = Story("a7", "slow-c-7").made(17.8).claimed(18, FIRST).ended(18.7, "crashed")
+    shot.claimed(19.4, SECOND).completed(19.6)
     orphaned = Story("a8", "long-c-8").made(23).claimed(23.1, FIRST).ended(26, "lapsed")
     orphaned.claimed(26.1, SECOND).completed(31)
     handed = Story("a9", "long-c-9").made(32).claimed(32.1, THIRD).released(36).claimed(36.1, SECOND)
@@ -172,7 +172,7 @@ def stories() -> dict[str, Story]:
 
 FAULTS = (
     Fault(kind="pause", who="worker-1", felt_by=FIRST, began=2.5, until=9),
-    Fault(kind="kill", who="executor", felt_by=FIRST + 1, began=21),
+    Fault(kind="kill", who="executor", felt_by=FIRST + 1, began=18.5),
     Fault(kind="kill", who="worker-1", felt_by=FIRST, began=25),
     Fault(kind="stop", who="worker-1", felt_by=THIRD, began=33),
     Fault(kind="database", who="restart-database", felt_by=EVERYBODY, began=41, until=44),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.chaos.facts import EVERYBODY, Facts, Fault, Note, Row, Survival
+from bench.chaos.facts import EVERYBODY, Facts, Fault, Survival
 from bench.chaos.profiles import PROFILES
 from bench.chaos.rules import NAMES
 from bench.chaos.verdict import OK, UNKNOWN, evidence, judge, missing, table, violated
@@ -179,13 +179,13 @@ BROKEN: dict[str, tuple[str, Facts]] = {
     ),
     "refused a cancel in time": ("refused", changed("asks", status=409)(sent_at=0.9, told_at=1.0)),
     "told retried and was not": ("retried", without("changes", task_id="a4", old_status="cancelled")),
-    "a crash settled late": ("crashes-are-seen", changed("changes", task_id="a7", status="pending")(at=24.9)),
-    "never settled": ("crashes-are-seen", without("changes", task_id="a7", at=21.2)),
+    "a crash settled late": ("crashes-are-seen", changed("changes", task_id="a7", status="pending")(at=24.0)),
+    "never settled": ("crashes-are-seen", without("changes", task_id="a7", at=18.7)),
     "taken back late": (
         "leases-are-taken-back",
         changed("changes", task_id="a8", old_status="processing")(at=39.0),
     ),
-    "an orphan": ("no-orphans", replace(FACTS, survivals=[Survival(pid=11, worker=FIRST, seconds=2.5)])),
+    "an orphan": ("no-orphans", replace(FACTS, survivals=[Survival(pid=11, worker=FIRST, seconds=5.0)])),
     "left over": ("no-orphans", replace(FACTS, left_over=["pid 10"])),
     "a stop that takes too long": (
         "clean-stops",
@@ -204,7 +204,7 @@ BROKEN: dict[str, tuple[str, Facts]] = {
     "an answer of 500": ("honest-answers", changed("asks", verb="read")(status=500)),
     "503 for no reason": ("honest-answers", without("faults", kind="database")),
     "503 without Retry-After": ("honest-answers", changed("asks", status=503)(retry_after=False)),
-    "503 after a long time": ("quick-refusals", changed("asks", status=503)(told_at=54.0)),
+    "503 after a long time": ("quick-refusals", changed("asks", status=503)(told_at=55.0)),
     "not back after the database": (
         "back-after-the-database",
         replace(
@@ -292,10 +292,3 @@ def test_the_table_has_a_line_for_each_rule_with_its_cases() -> None:
 
     assert len(lines) == len(NAMES)
     assert lines[0].split()[:3] == ["acknowledged", OK, "12"]
-
-
-def test_rows_and_notes_are_what_the_tale_says() -> None:
-    """So that the rules are not held by a tale without anything in it."""
-    assert isinstance(FACTS.rows["a1"], Row)
-    assert isinstance(START, Note)
-    assert len(FACTS.changes) > 40
