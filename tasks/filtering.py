@@ -17,6 +17,7 @@ from django.db.models.expressions import RawSQL
 from tasks import members
 from tasks.limits import HANDLER_CHARS, QUEUE_RULE, TAG_CHARS, is_queue_name
 from tasks.models import TaskQuerySet
+from tasks.search import WORKER_CHARS, id_range
 from tasks.states import Status
 
 TEXT_CHARS = 200
@@ -88,6 +89,17 @@ def _containing(tasks: TaskQuerySet, text: str) -> TaskQuerySet:
     return tasks.filter(Q(title__icontains=text) | Q(handler__icontains=text))
 
 
+def _worked_by(tasks: TaskQuerySet, text: str) -> TaskQuerySet:
+    """By the worker's id or its beginning, such as the host."""
+    return tasks.filter(worker_id__istartswith=text)
+
+
+def _same_id(tasks: TaskQuerySet, text: str) -> TaskQuerySet:
+    """By the whole id or its beginning."""
+    ids = id_range(text)
+    return tasks.filter(pk__range=ids) if ids else tasks.none()
+
+
 _TIME = "must be an RFC 3339 time with an offset, like 2026-01-12T01:37:19Z (a + in it written as %2B)"
 
 TASK_FILTERS: Mapping[str, Filter] = {
@@ -106,17 +118,28 @@ TASK_FILTERS: Mapping[str, Filter] = {
     "finished_before": Filter(is_time, _TIME, _time("finished_at", "lt")),
 }
 
+# What an operator may narrow by, too.
+ALL_FILTERS: Mapping[str, Filter] = {
+    **TASK_FILTERS,
+    "worker": Filter(
+        partial(_is_text, most=WORKER_CHARS), f"must be 1 to {WORKER_CHARS} characters", _worked_by
+    ),
+    "id": Filter(
+        lambda text: id_range(text) is not None, "must be the beginning of an id", _same_id, _same_id
+    ),
+}
+
 
 def narrowed(tasks: TaskQuerySet, filters: Mapping[str, str]) -> TaskQuerySet:
     for name, text in filters.items():
-        tasks = TASK_FILTERS[name].narrow(tasks, text)
+        tasks = ALL_FILTERS[name].narrow(tasks, text)
     return tasks
 
 
 def narrowed_by_key(tasks: TaskQuerySet, filters: Mapping[str, str]) -> TaskQuerySet:
     """By those filters that the primary key knows."""
     for name, text in filters.items():
-        if by_key := TASK_FILTERS[name].by_key:
+        if by_key := ALL_FILTERS[name].by_key:
             tasks = by_key(tasks, text)
     return tasks
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from uuid import UUID
+
+from django.db import connections
 
 from tasks import registry
 from tasks.book import Book
@@ -16,24 +18,32 @@ PARKED_SHOWN = 20
 COUNTED = 1_000  # counting ends here; one more stands for "or more"
 
 
-def count(status: Status) -> int | None:
-    """How many tasks are in this status, ``COUNTED + 1`` at most; None where no index could tell."""
-    parts = _indexed(status)
+def count(status: Status, *, most: int | None = None) -> int | None:
+    """How many tasks are in this status, ``most + 1`` at most; None where no index could tell."""
+    parts, most = _indexed(status), COUNTED if most is None else most
     if not parts:
         return None
-    return min(COUNTED + 1, sum(part.values("pk")[: COUNTED + 1].count() for part in parts))
+    return min(most + 1, sum(part.values("pk")[: most + 1].count() for part in parts))
 
 
-def live_ids(status: Status, *, limit: int) -> list[UUID] | None:
-    """The ids of all pending or processing tasks, unordered; None when there are more than ``limit``.
-
-    The first part is asked again in the end: a task that came into it meanwhile was in none of the others.
-    """
-    ids: set[UUID] = set()
-    parts = _indexed(status)
-    for part in (*parts, *parts[:1]):
-        ids.update(part.values_list("pk", flat=True)[: limit + 1])
+def live_ids(*statuses: Status, limit: int) -> list[UUID] | None:
+    """The ids of all tasks that are pending or processing, unordered; None: more than ``limit``."""
+    parts = [part for status in sorted(statuses) for part in _indexed(status)]
+    ids = set(_ids_of(parts, limit + 1))
     return list(ids) if len(ids) <= limit else None
+
+
+def _ids_of(parts: Sequence[TaskQuerySet], limit: int) -> Iterator[UUID]:
+    """Of one moment, so that a task which moves from part to part is in one of them.
+
+    Where that cannot be had in one statement, the parts are asked again in the end.
+    """
+    asked = [part.values_list("pk", flat=True)[:limit] for part in parts]
+    if connections[database()].features.supports_slicing_ordering_in_compound:
+        yield from asked[0].union(*asked[1:], all=True)
+        return
+    for part in (*asked, *[part.all() for part in asked[:-1]]):
+        yield from part
 
 
 def ready_in(queue: str, *, most: int = COUNTED) -> int:

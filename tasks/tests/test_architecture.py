@@ -16,14 +16,17 @@ ROOT = PACKAGE.parent
 VALUES = {
     "states", "contract", "decide", "backoff", "ids", "errors", "conf", "registry", "handlers", "logs",
     "context", "results", "limits", "specs", "storable", "grants", "members", "locality", "unique",
-    "rates", "spans", "tally", "tracing", "otel", "addresses",
+    "rates", "spans", "tally", "tracing", "otel", "addresses", "search",
 }  # fmt: skip
 ROWS = {
     "models", "statements", "book", "clock", "bell", "sqlite", "postgres", "postgresql", "redis_bell",
     "migrations",
 }  # fmt: skip
 VERBS = {"lifecycle"}
-EXTRAS = {"stats", "tokens", "logins", "pending", "filtering", "resource", "totals", "gauges"}
+EXTRAS = {
+    "stats", "tokens", "logins", "pending", "filtering", "resource", "totals", "gauges", "matching",
+    "selection",
+}  # fmt: skip
 RUNTIME = {"worker"}
 DOORS = {
     "api", "admin", "templatetags", "backend", "testing", "ops", "management", "serve", "checks", "apps",
