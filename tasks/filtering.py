@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -142,21 +142,3 @@ def narrowed_by_key(tasks: TaskQuerySet, filters: Mapping[str, str]) -> TaskQuer
         if by_key := ALL_FILTERS[name].by_key:
             tasks = by_key(tasks, text)
     return tasks
-
-
-WALK = 50_000  # rows that one statement looks at, so that none takes long
-
-
-def windows(
-    base: TaskQuerySet, filters: Mapping[str, str], *, newest: UUID | None = None
-) -> Iterator[TaskQuerySet]:
-    """What matches, newest first, in parts that are quick to read; nothing newer than ``newest``."""
-    listed = narrowed_by_key(base, filters).order_by("-pk")
-    rest = listed if newest is None else listed.filter(pk__lte=newest)
-    while True:
-        edge = next(iter(rest.values_list("pk", flat=True)[WALK - 1 : WALK]), None)
-        part = narrowed(rest, filters)
-        yield part if edge is None else part.filter(pk__gte=edge)
-        if edge is None:
-            return
-        rest = listed.filter(pk__lt=edge)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,8 @@ from tasks.models import Task
 from tasks.models.task import database
 from tasks.states import Status, WaitingFor
 from tasks.storable import to_json
+
+DELETABLE = frozenset(Status) - {Status.PROCESSING}
 
 
 @again
@@ -75,12 +77,16 @@ def _waiting(task: Task, run_at: datetime | None, now: datetime) -> dict[str, An
 
 
 @again
-def delete(ids: Sequence[UUID]) -> dict[UUID, Status]:
-    """Delete tasks and their attempts, but for what is running, which is returned; unknown ones are none."""
+def delete(ids: Sequence[UUID], *, statuses: Collection[Status] = DELETABLE) -> dict[UUID, Status]:
+    """Delete tasks and their attempts, if they are in one of these statuses: never what is running.
+
+    Returns those that stay because of their status; unknown ones are none.
+    """
     alias = database()
     with transaction.atomic(using=alias):
         locked = Task.objects.using(alias).select_for_update().filter(pk__in=ids).order_by("pk")
         status_of = {pk: Status(status) for pk, status in locked.values_list("pk", "status")}
-        gone = [pk for pk, status in status_of.items() if status != Status.PROCESSING]
+        gone = [pk for pk, status in status_of.items() if status in DELETABLE.intersection(statuses)]
         Task.objects.using(alias).filter(pk__in=gone).delete()
-    return {pk: status for pk, status in status_of.items() if status == Status.PROCESSING}
+    stay = set(status_of).difference(gone)
+    return {pk: status for pk, status in status_of.items() if pk in stay}

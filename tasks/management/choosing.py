@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import batched
 from typing import Any
 from uuid import UUID
 
-from tasks.filtering import TASK_FILTERS, windows
+from tasks.filtering import TASK_FILTERS
 from tasks.limits import ROWS_AT_ONCE
 from tasks.models import Task, TaskQuerySet
 from tasks.models.task import database
+from tasks.operations import HANDLER, Verb, newest
+from tasks.selection import Counted, Selection
+
+LOOKED_AT = 1_000_000  # of a table, to count what matches
+LOOK_SECONDS = 10.0
 
 HELP = {
     "status": "pending, processing, completed, failed or cancelled",
@@ -59,8 +64,8 @@ def all_tasks() -> TaskQuerySet:
 
 
 def newest_matching(filters: Mapping[str, str], limit: int) -> Iterator[Task]:
-    for part in windows(all_tasks(), filters):
-        for task in part.defer("args")[:limit]:
+    for step in Selection(filters=filters).steps():
+        for task in step.tasks.defer("args")[:limit]:
             yield task
             limit -= 1
         if limit <= 0:
@@ -70,18 +75,21 @@ def newest_matching(filters: Mapping[str, str], limit: int) -> Iterator[Task]:
 class Matching:
     """All that match at one moment: counted first, then acted upon; what comes later is not among them."""
 
-    def __init__(self, filters: Mapping[str, str], statuses: Collection[str]) -> None:
-        self._filters = filters
-        self._base = all_tasks().filter(status__in=statuses)
-        self._newest = all_tasks().order_by("-pk").values_list("pk", flat=True).first()
+    def __init__(self, filters: Mapping[str, str], verb: Verb) -> None:
+        self._newest = newest()
+        self._selection = Selection(
+            filters=filters, statuses=verb.statuses, spared=HANDLER, newest=self._newest
+        )
 
-    def _parts(self) -> Iterator[TaskQuerySet]:
-        return windows(self._base, self._filters, newest=self._newest) if self._newest else iter(())
-
-    def count(self) -> int:
-        return sum(part.order_by().count() for part in self._parts())
+    def count(self) -> Counted:
+        """Not further than anybody wants to know: that is quicker than to look at each."""
+        if self._newest is None:
+            return Counted(0, whole=True)
+        return self._selection.count(reach=LOOKED_AT, seconds=LOOK_SECONDS)
 
     def pages(self) -> Iterator[tuple[UUID, ...]]:
         """Ids, as many at a time as one transaction may move."""
-        for part in self._parts():
-            yield from batched(list(part.values_list("pk", flat=True)), ROWS_AT_ONCE)
+        if self._newest is None:
+            return
+        for step in self._selection.steps():
+            yield from batched(list(step.tasks.values_list("pk", flat=True)), ROWS_AT_ONCE)

@@ -11,46 +11,25 @@ from uuid import UUID
 
 from django.core.management.base import CommandError
 
-from tasks import lifecycle
 from tasks.limits import ROWS_AT_ONCE
 from tasks.management.choosing import Matching, filters_of
-from tasks.states import FINISHED, Status
+from tasks.operations import VERBS, Verb, added
+from tasks.selection import Counted
 
-Options = Mapping[str, Any]  # of the command line
-Pull = Callable[[Sequence[UUID], Options], dict[str, int]]  # what a page came to: words -> how many
-
-LIVE = frozenset({Status.PENDING, Status.PROCESSING})
 DONE = {"queued again", "cancelled", "asked to stop"}
 
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    name: str
+    verb: Verb
+    which: str  # of the tasks that match it can move at all
     question: str
-    statuses: frozenset[Status]  # that it can move at all
-    pull: Pull
-    moved: str  # what is said first, also when it is none
-
-
-def _retry(ids: Sequence[UUID], options: Options) -> dict[str, int]:
-    moved = lifecycle.retry(ids, run_at=options["run_at"], payload=options["payload"])
-    return {"queued again": moved, "not finished, or not there": len(ids) - moved}
-
-
-def _cancel(ids: Sequence[UUID], options: Options) -> dict[str, int]:
-    answer = lifecycle.cancel(ids, reason=options["reason"])
-    known = len(answer.cancelled) + len(answer.requested) + len(answer.finished)
-    return {
-        "cancelled": len(answer.cancelled),
-        "asked to stop": len(answer.requested),
-        "had finished": len(answer.finished),
-        "not there": len(ids) - known,
-    }
+    given: tuple[str, ...]  # options that its verb takes
 
 
 LEVERS = {
-    "retry": Lever("retry", "Run {count} tasks again?", FINISHED, _retry, "queued again"),
-    "cancel": Lever("cancel", "Cancel {count} tasks?", LIVE, _cancel, "cancelled"),
+    "retry": Lever(VERBS["retry"], "finished", "Run {tasks} again?", ("run_at", "payload")),
+    "cancel": Lever(VERBS["cancel"], "unfinished", "Cancel {tasks}?", ("reason",)),
 }
 
 
@@ -60,16 +39,26 @@ def run(lever: Lever, options: Mapping[str, Any], write: Callable[[str], object]
     _refuse_contradictions(options, filters)
     if options["ids"]:
         ids = list(dict.fromkeys(options["ids"]))
-        return _all(lever, options, batched(ids, ROWS_AT_ONCE), len(ids), write)
-    matching = Matching(filters, lever.statuses)
-    count = matching.count()
-    if options["dry_run"] or not count:
-        write(f"{count:,} tasks match.")
-        return 0 if count else 1
-    if not options["yes"] and not _confirmed(lever.question.format(count=f"{count:,}")):
+        return _all(lever, options, batched(ids, ROWS_AT_ONCE), write)
+    matching = Matching(filters, lever.verb)
+    counted = matching.count()
+    if options["dry_run"] or not counted.number:
+        write(f"{_tasks(counted, lever.which)} {'matches' if _is_one(counted) else 'match'}.")
+        return 0 if counted.number or not counted.whole else 1
+    if not options["yes"] and not _confirmed(lever.question.format(tasks=_tasks(counted, lever.which))):
         write("Nothing was done.")
         return 1
-    return _all(lever, options, matching.pages(), count, write)
+    return _all(lever, options, matching.pages(), write)
+
+
+def _tasks(counted: Counted, which: str) -> str:
+    """``1 finished task``, ``10,000+ finished tasks``."""
+    more = "" if counted.whole else "+"
+    return f"{counted.number:,}{more} {which} task{'' if _is_one(counted) else 's'}"
+
+
+def _is_one(counted: Counted) -> bool:
+    return counted == Counted(1, whole=True)
 
 
 def _refuse_contradictions(options: Mapping[str, Any], filters: Mapping[str, str]) -> None:
@@ -89,16 +78,16 @@ def _confirmed(question: str) -> bool:
 
 def _all(
     lever: Lever,
-    options: Options,
+    options: Mapping[str, Any],
     pages: Iterable[Sequence[UUID]],
-    asked: int,
     write: Callable[[str], object],
 ) -> int:
-    total: dict[str, int] = {lever.moved: 0}
+    total, asked = {lever.verb.moved: 0}, 0
+    given = {name: options[name] for name in lever.given}
     try:
         for page in pages:
-            for words, number in lever.pull(page, options).items():
-                total[words] = total.get(words, 0) + number
+            total = added(total, lever.verb.pull(page, **given))
+            asked += len(page)
     except KeyboardInterrupt:
         write(f"Interrupted: {_told(total, asked)}")
         raise CommandError("The rest was left as it is.", returncode=130) from None

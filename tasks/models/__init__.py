@@ -5,6 +5,7 @@ from __future__ import annotations
 from tasks.models.attempt import Attempt
 from tasks.models.idempotency import Idempotency
 from tasks.models.login import LoginTries
+from tasks.models.operation import Operation
 from tasks.models.queue import Queue
 from tasks.models.task import Task, TaskQuerySet
 from tasks.models.token import Token
@@ -15,6 +16,7 @@ __all__ = [
     "Attempt",
     "Idempotency",
     "LoginTries",
+    "Operation",
     "Queue",
     "Task",
     "TaskQuerySet",

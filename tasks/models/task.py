@@ -92,7 +92,11 @@ class Task(models.Model):
     class Meta:
         db_table = "tasks"
         ordering = ("-id",)  # newest first: ids are in order of creation
-        permissions = (("retry_task", "Can retry tasks"), ("cancel_task", "Can cancel tasks"))
+        permissions = (
+            ("retry_task", "Can retry tasks"),
+            ("cancel_task", "Can cancel tasks"),
+            ("view_payload", "Can view payloads, results and errors"),
+        )
         indexes = (
             # claim: the ready tasks of a queue, in the order in which they are claimed
             models.Index(

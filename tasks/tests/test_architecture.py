@@ -25,7 +25,7 @@ ROWS = {
 VERBS = {"lifecycle"}
 EXTRAS = {
     "stats", "tokens", "logins", "pending", "filtering", "resource", "totals", "gauges", "matching",
-    "selection",
+    "selection", "operations", "tasks",
 }  # fmt: skip
 RUNTIME = {"worker"}
 DOORS = {

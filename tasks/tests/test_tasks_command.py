@@ -135,7 +135,7 @@ def test_all_that_match_are_moved_and_nothing_else(tasks: Tasks, make_task: Make
     others = [make_task(Status.FAILED, queue="images").pk, make_task(queue="mail").pk]
 
     looked = tasks("retry", "--all-matching", "--queue", "mail", "--dry-run")
-    assert (looked.stdout, looked.returncode) == ("7 tasks match.\n", 0)
+    assert (looked.stdout, looked.returncode) == ("7 finished tasks match.\n", 0)
     assert not Task.objects.filter(pk__in=matching, status=Status.PENDING).exists()
     done = tasks("retry", "--all-matching", "--queue", "mail", "--yes")
 
@@ -175,7 +175,11 @@ def test_cancel_tells_what_became_of_each(tasks: Tasks, make_task: MakeTask) -> 
 def test_without_somebody_to_ask_nothing_is_moved(tasks: Tasks, make_task: MakeTask) -> None:
     task = make_task(queue="mail")
 
-    refused(tasks("cancel", "--all-matching", "--queue", "mail"), 2, "Cancel 1 tasks? Nobody is there to ask")
+    refused(
+        tasks("cancel", "--all-matching", "--queue", "mail"),
+        2,
+        "Cancel 1 unfinished task? Nobody is there to ask",
+    )
 
     assert Task.objects.get(pk=task.pk).status == Status.PENDING
 
@@ -193,7 +197,7 @@ def test_who_is_at_a_terminal_is_asked(
     os.close(ours)
     os.close(theirs)
 
-    assert "Cancel 1 tasks? [y/N]" in said
+    assert "Cancel 1 unfinished task? [y/N]" in said
     assert Task.objects.get(pk=task.pk).status == status
 
 

@@ -1,0 +1,15 @@
+"""The handlers of the service's own work, which call verbs; those to try it with are in ``handlers``."""
+# the stubs of django.tasks know Django's own options alone
+# mypy: disable-error-code="call-overload, untyped-decorator"
+
+from __future__ import annotations
+
+from django.tasks import task
+
+from tasks import operations
+
+
+@task(queue_name=operations.QUEUE, max_attempts=20, timeout=None)
+def operate(operation: int) -> dict[str, int]:
+    """Carry out an operation. Not public: the admin alone makes such tasks."""
+    return operations.run(operation)
