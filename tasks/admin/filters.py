@@ -1,37 +1,31 @@
-"""Filters of the list of tasks. Choices come from the code and from small tables, never from DISTINCT."""
+"""What the form of the list of tasks offers. Choices come from code and small tables, never from DISTINCT."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
-from functools import cached_property
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from django.contrib import admin
-from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 
-from tasks import registry, stats
+from tasks import stats
 from tasks.admin import words
+from tasks.admin.chosen import SPANS, known_handlers
 from tasks.models import Task
+from tasks.selection import COUNTED
 from tasks.states import Status
 
 if TYPE_CHECKING:
     Tasks = QuerySet[Task]
 
-LIVE_IDS = 5_000  # up to so many pending or processing tasks, their own indexes tell which they are
-CLOCK_SLACK = timedelta(hours=1)  # an id is made by a process's clock, created_at by the database's
-
 
 class TaskFilter(admin.SimpleListFilter):
-    """Narrows the list twice: ``queryset`` exactly, ``walk`` as far as an index can."""
+    """Its parameter is read in ``chosen``, together with the others: here is what can be chosen."""
 
     input_type = ""  # of a filter that is not a list of choices
-    wanted: Sequence[str] = ()
+    is_field = True  # it has a place of its own in the form
 
     def has_output(self) -> bool:
         return True
@@ -39,9 +33,8 @@ class TaskFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return []
 
-    def walk(self, tasks: Tasks) -> Tasks:
-        """The tasks to walk along, newest first, to find those that match. Leaves out none of these."""
-        return tasks
+    def queryset(self, request: HttpRequest, queryset: Tasks) -> Tasks:
+        return queryset
 
     def options(self) -> Iterator[dict[str, Any]]:
         """The choices of a drop-down list; what came in the address stays choosable."""
@@ -57,46 +50,26 @@ class TaskFilter(admin.SimpleListFilter):
 class StatusFilter(TaskFilter):
     title = "status"
     parameter_name = "status"
+    is_field = False
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return list(Status.choices)
 
-    @cached_property
-    def status(self) -> Status | None:
-        try:
-            return Status(str(self.value())) if self.value() else None
-        except ValueError as error:
-            raise IncorrectLookupParameters from error
-
-    def queryset(self, request: HttpRequest, queryset: Tasks) -> Tasks:
-        return queryset.filter(status=self.status) if self.status else queryset
-
-    @cached_property
-    def live_ids(self) -> list[UUID] | None:
-        """All that are pending or processing, if that is asked for and they are not too many."""
-        if self.status in (Status.PENDING, Status.PROCESSING):
-            return stats.live_ids(self.status, limit=LIVE_IDS)
-        return None
-
-    def walk(self, tasks: Tasks) -> Tasks:
-        if self.status in (Status.FAILED, Status.CANCELLED):  # they have an index of their own
-            return tasks.filter(status=self.status)
-        return tasks
-
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # more keys
+        chosen = self.value() or ""
         yield {
             "value": "",
             "display": "All",
-            "selected": not self.status,
+            "selected": not chosen,
             "query_string": changelist.get_query_string(remove=[self.parameter_name]),
         }
         for status in Status:
-            number = stats.count(status)
+            number = stats.count(status, most=COUNTED)
             yield {
                 "value": status.value,
                 "display": status.label,
-                "count": "" if number is None else words.capped(number, stats.COUNTED),
-                "selected": self.status == status,
+                "count": "" if number is None else words.capped(number, COUNTED),
+                "selected": chosen == status,
                 "query_string": changelist.get_query_string({self.parameter_name: status.value}),
             }
 
@@ -108,49 +81,21 @@ class QueueFilter(TaskFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(name, name) for name in stats.queues_in_use()]
 
-    def queryset(self, request: HttpRequest, queryset: Tasks) -> Tasks:
-        return queryset.filter(queue=self.value()) if self.value() else queryset
-
 
 class HandlerFilter(TaskFilter):
     title = "handler"
     parameter_name = "handler"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        names = {registry.find(name).handler for name in registry.known()}
-        return [(name, name) for name in sorted(names)]
-
-    def queryset(self, request: HttpRequest, queryset: Tasks) -> Tasks:
-        return queryset.filter(handler=self.value()) if self.value() else queryset
+        return [(name, name) for name in known_handlers()]
 
 
 class CreatedFilter(TaskFilter):
     title = "created"
     parameter_name = "created"
-    SPANS = {  # noqa: RUF012 - Django's classes are full of these
-        "hour": ("past hour", timedelta(hours=1)),
-        "day": ("past 24 hours", timedelta(days=1)),
-        "week": ("past 7 days", timedelta(days=7)),
-        "month": ("past 30 days", timedelta(days=30)),
-    }
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(key, text) for key, (text, _) in self.SPANS.items()]
-
-    @cached_property
-    def since(self) -> datetime | None:
-        key = self.value()
-        if not key:
-            return None
-        if key not in self.SPANS:
-            raise IncorrectLookupParameters
-        return timezone.now() - self.SPANS[key][1]
-
-    def queryset(self, request: HttpRequest, queryset: Tasks) -> Tasks:
-        return queryset.filter(created_at__gte=self.since) if self.since else queryset
-
-    def walk(self, tasks: Tasks) -> Tasks:
-        return tasks.filter(pk__gte=_first_id(self.since - CLOCK_SLACK)) if self.since else tasks
+        return [(key, text) for key, (text, _) in SPANS.items()]
 
 
 class CreatedBeforeFilter(TaskFilter):
@@ -158,23 +103,32 @@ class CreatedBeforeFilter(TaskFilter):
     parameter_name = "created_before"
     input_type = "datetime-local"
 
-    @cached_property
-    def until(self) -> datetime | None:
-        if not self.value():
-            return None
-        try:
-            moment = datetime.fromisoformat(str(self.value()))
-            return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
-        except (ValueError, OverflowError) as error:
-            raise IncorrectLookupParameters from error
 
-    def queryset(self, request: HttpRequest, queryset: Tasks) -> Tasks:
-        return queryset.filter(created_at__lt=self.until) if self.until else queryset
-
-    def walk(self, tasks: Tasks) -> Tasks:
-        return tasks.filter(pk__lt=_first_id(self.until + CLOCK_SLACK)) if self.until else tasks
+class TagFilter(TaskFilter):
+    title = "tag"
+    parameter_name = "tag"
+    is_field = False
 
 
-def _first_id(moment: datetime) -> UUID:
-    """No id that was made at or after this moment is smaller: they begin with their milliseconds."""
-    return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
+class WorkerFilter(TaskFilter):
+    title = "worker"
+    parameter_name = "worker"
+    is_field = False
+
+
+class IdFilter(TaskFilter):
+    title = "id"
+    parameter_name = "id"
+    is_field = False
+
+
+FILTERS = (
+    StatusFilter,
+    QueueFilter,
+    HandlerFilter,
+    CreatedFilter,
+    CreatedBeforeFilter,
+    TagFilter,
+    WorkerFilter,
+    IdFilter,
+)

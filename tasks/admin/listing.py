@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime
-from heapq import nlargest, nsmallest
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -15,99 +11,57 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.http import urlencode
 
+from tasks import stats
+from tasks.admin.chosen import NEWER, OLDER, BadAddress, Chosen, chosen
 from tasks.admin.filters import StatusFilter, TaskFilter
 from tasks.ids import made_at
 from tasks.models import Task
 from tasks.pending import Situation
+from tasks.selection import COUNTED, Counted, Page, Place, page_of
+from tasks.states import Status
 
 if TYPE_CHECKING:
     Tasks = QuerySet[Task]
 
-OLDER, NEWER = "older_than", "newer_than"
-
-_START_OF_ID = re.compile(r"[0-9a-f]{6,32}")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a page begins: beside one task, looking to the older or to the newer ones."""
-
-    beside: UUID | None = None
-    newer: bool = False
-
-    @classmethod
-    def taken_from(cls, params: dict[str, list[str]]) -> Place:
-        """Takes its parameters out, so that a link to another filter begins at the newest again."""
-        older, newer = params.pop(OLDER, None), params.pop(NEWER, None)
-        try:
-            return cls(UUID(newer[-1]), newer=True) if newer else cls(UUID(older[-1]) if older else None)
-        except ValueError as error:
-            raise IncorrectLookupParameters from error
-
-    def beyond(self, tasks: Tasks) -> Tasks:
-        """The tasks on the side it looks to, the nearest first."""
-        if self.newer:
-            return tasks.filter(pk__gt=self.beside).order_by("pk")
-        return (tasks.filter(pk__lt=self.beside) if self.beside else tasks).order_by("-pk")
-
-    def nearest(self, ids: Iterable[UUID], limit: int) -> list[UUID]:
-        """The ids on the side it looks to, the nearest first."""
-        edge, number = self.beside, attrgetter("int")  # a UUID compares slowly
-        if edge is None:
-            return nlargest(limit, ids, key=number)
-        if self.newer:
-            return nsmallest(limit, (id_ for id_ in ids if id_.int > edge.int), key=number)
-        return nlargest(limit, (id_ for id_ in ids if id_.int < edge.int), key=number)
-
-    def up_to(self, tasks: Tasks, end: UUID | None) -> Tasks:
-        if end is None:
-            return tasks
-        return tasks.filter(pk__lte=end) if self.newer else tasks.filter(pk__gte=end)
-
-
-def id_range(term: str) -> tuple[UUID, UUID] | None:
-    """The smallest and the largest id that begin like this; None when no id can be meant."""
-    start = term.strip().lower().replace("-", "")
-    if not _START_OF_ID.fullmatch(start):
-        return None
-    return UUID(start.ljust(32, "0")), UUID(start.ljust(32, "f"))
-
-
-def search(tasks: Tasks, term: str) -> Tasks:
-    """By id or the beginning of one, if there is such a task; else by title."""
-    ids = id_range(term)
-    if ids and tasks.model.objects.using(tasks.db).filter(pk__range=ids).exists():
-        return tasks.filter(pk__range=ids)
-    return tasks.filter(title__icontains=term.strip()) if term.strip() else tasks
+MAY_SEE_PAYLOADS = "tasks.view_payload"
 
 
 class TaskChangeList(ChangeList):
-    """Newest first. Where filters or a title need a look at each task, a page looks at so many at most."""
-
-    reach = 20_000  # tasks that one page looks at, where no index tells which of them match
-    live_reach = 1_000  # the same for pending and processing ones, which are named one by one
-    across = 1_000  # tasks that one action moves, when all that match are chosen
+    """Newest first. Where no index tells which tasks match, a page looks at so many at most."""
 
     place: Place
-    end: UUID | None  # the last task that was looked at, when there are more behind it
+    chosen: Chosen
+    page: Page
     rows: list[Task]
-    full: bool  # there are more of these behind the last row
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Tasks:
-        if not hasattr(self, "place"):  # an action asks again
+        """All tasks: which of them are on the page, ``get_results`` finds out."""
+        if not hasattr(self, "chosen"):  # an action asks again
             self._tidy_params()
-            self.place = Place.taken_from(self.filter_params)
-        found: Tasks = super().get_queryset(request, exclude_parameters)
-        if self.status.live_ids is not None:
-            return self.place.beyond(self._among(found, self.status.live_ids))
-        self.end = self._end() if self.narrowed else None
-        return self.place.up_to(self.place.beyond(self._walked(found)), self.end)
+            try:
+                self.place = self._place()
+                may = request.user.has_perm(MAY_SEE_PAYLOADS)
+                self.chosen = chosen({**self.params, "q": self.query}, may_see_payloads=may)
+            except BadAddress as error:
+                raise IncorrectLookupParameters from error
+            self.filter_specs, self.has_filters, strangers, _, self.has_active_filters = self.get_filters(
+                request
+            )
+            if strangers:
+                raise IncorrectLookupParameters
+        tasks: Tasks = self.root_queryset.none() if self.chosen.complaint else self.root_queryset
+        return tasks
 
-    def _among(self, tasks: Tasks, ids: list[UUID]) -> Tasks:
-        near = self.place.nearest(ids, self.live_reach + 1)
-        self.end = near[self.live_reach - 1] if len(near) > self.live_reach else None
-        return tasks.filter(pk__in=near[: self.live_reach])
+    def _place(self) -> Place:
+        """Takes its parameters out, so that a link to another filter begins at the newest again."""
+        older, newer = self.filter_params.pop(OLDER, None), self.filter_params.pop(NEWER, None)
+        try:
+            return Place(UUID(newer[-1]), newer=True) if newer else Place(UUID(older[-1]) if older else None)
+        except ValueError as error:
+            raise BadAddress from error
 
     def _tidy_params(self) -> None:
         """A form sends its empty fields too; and no text of a row has a NUL in it."""
@@ -125,46 +79,27 @@ class TaskChangeList(ChangeList):
     def _narrowing(self) -> list[TaskFilter]:
         return [spec for spec in self.filter_specs if isinstance(spec, TaskFilter)]
 
-    def _walked(self, tasks: Tasks) -> Tasks:
-        for narrow in self._narrowing:
-            tasks = narrow.walk(tasks)
-        return tasks
-
-    def _end(self) -> UUID | None:
-        ids = id_range(self.query)
-        walked = self._walked(self.root_queryset)
-        if ids and walked.filter(pk__range=ids).exists():
-            return None
-        return self.place.beyond(walked).values_list("pk", flat=True)[self.reach - 1 : self.reach].first()
-
     def get_results(self, request: HttpRequest) -> None:
         self._look()
-        if self.place.newer and not self.full and self.end is None:  # nothing newer: begin at the newest
-            self.place = Place()
-            self.queryset = self.get_queryset(request)
+        if self.place.newer and not self.page.full and self.page.end is None:
+            self.place = Place()  # nothing newer: begin at the newest
             self._look()
         self.result_list = self.rows
-        self.result_count = self._count()
+        self.result_count = len(self.rows)
         self.show_full_result_count, self.full_result_count = False, None
         self.show_admin_actions = bool(self.rows)
         self.can_show_all, self.multi_page = False, False
 
     def _look(self) -> None:
-        light = self.queryset.defer("args", "payload", "result", "tags")
-        rows = list(light[: self.list_per_page + 1])
-        self.full = len(rows) > self.list_per_page
-        self.rows = rows[: self.list_per_page]
+        if self.chosen.complaint:
+            self.page = Page([], False, None, 0)
+        else:
+            self.page = page_of(self.chosen.selection, self.place, self.list_per_page)
+        self.rows = self.page.tasks[::-1] if self.place.newer else [*self.page.tasks]
         situation = Situation()
         for task in self.rows:
             vars(task)["why"] = situation.why(task)
-        if self.place.newer:
-            self.rows.reverse()
-
-    def _count(self) -> int:
-        """How many are chosen when all of this list is: ``across`` at most."""
-        if not self.full or self.place.beside:
-            return len(self.rows)
-        return int(self.queryset.values("pk")[: self.across].count())
+            vars(task)["hides_error"] = self.chosen.selection.names_only
 
     # -- what the templates ask
 
@@ -175,34 +110,69 @@ class TaskChangeList(ChangeList):
     @property
     def fields(self) -> list[TaskFilter]:
         """The filters that the form shows; the status has links of its own."""
-        return [spec for spec in self._narrowing if spec is not self.status]
+        return [spec for spec in self._narrowing if spec.is_field]
+
+    @property
+    def in_use(self) -> int:
+        return sum(bool(spec.value()) for spec in self.fields)
+
+    @property
+    def chips(self) -> list[dict[str, str]]:
+        """What the search box has made filters of, each with the way to be rid of it."""
+        others = [spec for spec in self._narrowing if not spec.is_field and spec is not self.status]
+        return [
+            {
+                "name": str(spec.title),
+                "value": str(spec.value()),
+                "without": self.get_query_string(remove=[str(spec.parameter_name)]),
+            }
+            for spec in others
+            if spec.value()
+        ]
 
     @property
     def carried(self) -> list[tuple[str, str]]:
         """Parameters that the form passes on unseen."""
-        seen = {"q", *(narrow.parameter_name for narrow in self.fields)}
+        seen = {"q", OLDER, NEWER, *(narrow.parameter_name for narrow in self.fields)}
         return [(name, value) for name, value in self.params.items() if name not in seen]
 
     @property
     def narrowed(self) -> bool:
-        return bool(self.get_filters_params() or self.query)
+        return self.chosen.narrowed
 
     @property
-    def choosable(self) -> str:
-        which = "all" if self.result_count < self.across else "the newest"
-        return f"{which} {self.result_count:,}"
+    def count(self) -> Counted | None:
+        """How many match in all; None where that would take a look at each, and where the page shows it."""
+        selection = self.chosen.selection
+        if self.place.beside or not self.page.full:
+            return None
+        if selection.is_listed:
+            return selection.count()
+        if self.narrowed and set(selection.filters) == {"status"} and not selection.search:
+            number = stats.count(Status(selection.filters["status"]), most=COUNTED)
+            return None if number is None else Counted(min(number, COUNTED), number <= COUNTED)
+        return None
+
+    @property
+    def bulk(self) -> str:
+        """Where an operation upon all that match begins."""
+        return f"{reverse('admin:tasks_operation_add')}?{self.bulk_query}"
+
+    @property
+    def bulk_query(self) -> str:
+        return urlencode({**self.chosen.given, **({"q": self.chosen.query} if self.chosen.query else {})})
 
     @property
     def older(self) -> str:
         """The address of the next page; empty on the last one."""
-        if self.place.newer or self.full:
+        if self.place.newer or self.page.full:
             return self._address(OLDER, self.rows[-1].pk if self.rows else self.place.beside)
-        return self._address(OLDER, self.end)
+        return self._address(OLDER, self.page.end)
 
     @property
     def newer(self) -> str:
-        if self.place.newer and not self.full:
-            return self._address(NEWER, self.end)
+        if self.place.newer and not self.page.full:
+            return self._address(NEWER, self.page.end)
         first = self.rows[0].pk if self.rows else self.place.beside
         return self._address(NEWER, first) if self.place.beside else ""
 
@@ -212,15 +182,16 @@ class TaskChangeList(ChangeList):
     @property
     def looked_back_to(self) -> datetime | None:
         """Set when the page is not full because looking ended: how far back it went."""
-        return made_at(self.end) if self.end and not self.full and not self.place.newer else None
+        return made_at(self.page.end) if self.page.end and not self.place.newer else None
 
     @property
     def looked_at(self) -> str:
-        return f"{self.reach if self.status.live_ids is None else self.live_reach:,}"
+        return f"{self.page.looked_at:,}"
 
     @property
     def size_in_words(self) -> str:
-        if self.place.beside or not self.full:
-            return f"{len(self.rows):,} task{'' if len(self.rows) == 1 else 's'}"
-        more = "+" if self.result_count == self.across else ""
-        return f"{len(self.rows):,} of {self.result_count:,}{more} tasks"
+        shown = len(self.rows)
+        if counted := self.count:
+            return f"{shown:,} of {counted.number:,}{'' if counted.whole else '+'} tasks"
+        more = " shown, and there are more" if self.page.full else ""
+        return f"{shown:,} task{'' if shown == 1 else 's'}{more}"

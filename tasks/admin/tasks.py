@@ -8,32 +8,20 @@ from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import DELETION, LogEntry
 from django.contrib.admin.options import ActionLocation
-from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import BadRequest
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
-from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 
 from tasks import lifecycle
-from tasks.admin import page, words
-from tasks.admin.filters import (
-    CreatedBeforeFilter,
-    CreatedFilter,
-    HandlerFilter,
-    QueueFilter,
-    StatusFilter,
-)
-from tasks.admin.listing import TaskChangeList, id_range, search
-from tasks.admin.window import Window
+from tasks.admin import page
+from tasks.admin.task_list import TaskList
 from tasks.lifecycle import Cancellation
 from tasks.models import Task
 from tasks.models.task import database
 from tasks.pending import Situation
-from tasks.states import Status
+from tasks.states import FINISHED
 
 if TYPE_CHECKING:
     Tasks = QuerySet[Task]
@@ -42,57 +30,10 @@ BOTH = [ActionLocation.CHANGE_LIST, ActionLocation.CHANGE_FORM]
 
 
 @admin.register(Task)
-class TaskAdmin(Window):
+class TaskAdmin(TaskList):
     """Fields cannot be edited here: status has rules, see ``states``."""
 
-    list_display = ("what", "state", "handler", "queue", "tries", "made", "ran")
-    list_display_links = ("what",)
-    list_filter = (StatusFilter, QueueFilter, HandlerFilter, CreatedFilter, CreatedBeforeFilter)
-    search_fields = ("pk", "title")
-    actions = ("retry", "cancel")
-
-    # -- the list
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return TaskChangeList
-
-    def get_search_results(self, request: HttpRequest, queryset: Tasks, term: str) -> tuple[Tasks, bool]:
-        return search(queryset, term), False
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        if request.method == "GET" and self.has_view_permission(request):
-            found = _named_by_id(request.GET.get("q", ""))
-            if found:
-                return HttpResponseRedirect(reverse("admin:tasks_task_change", args=(found,)))
-        return super().changelist_view(request, {"title": "Tasks", **(extra_context or {})})
-
-    @admin.display(description="Task")
-    def what(self, task: Task) -> SafeString:
-        title = str(task)
-        error = "" if task.status == Status.CANCELLED else words.error_line(task.error)
-        line = format_html('<span class="error-line">{}</span>', error) if error else ""
-        return format_html('<bdi class="title" title="{}">{}</bdi>{}', title, title, line)
-
-    @admin.display(description="Status")
-    def state(self, task: Task) -> SafeString:
-        more = words.standing(task, timezone.now(), getattr(task, "why", None))
-        note = format_html(' <span class="note">{}</span>', more) if more else ""
-        return format_html("{}{}", words.status_badge(task.status), note)
-
-    @admin.display(description="Attempts")
-    def tries(self, task: Task) -> str:
-        return words.attempts(task)
-
-    @admin.display(description="Created")
-    def made(self, task: Task) -> SafeString | str:
-        return words.when(task.created_at, timezone.now())
-
-    @admin.display(description="Took")
-    def ran(self, task: Task) -> str:
-        length = words.took(task)
-        return words.NOTHING if length is None else words.span(length)
+    actions = ("retry", "cancel", "remove")
 
     # -- the page of one task
 
@@ -118,16 +59,12 @@ class TaskAdmin(Window):
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("tasks.cancel_task")
 
-    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
-        try:
-            [UUID(given) for given in request.POST.getlist(ACTION_CHECKBOX_NAME)]
-        except ValueError as error:
-            raise BadRequest("not the id of a task") from error
-        return super().response_action(request, *args, **kwargs)
+    def has_remove_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("tasks.delete_task")
 
     @admin.action(description="Run again", permissions=["retry"], location=BOTH)
     def retry(self, request: HttpRequest, chosen: Tasks) -> None:
-        ids = _ids_of(request, chosen)
+        ids = _ids_of(request)
         moved = lifecycle.retry(ids)
         sentence = f"{moved:,} of {len(ids):,} queued again."
         if moved < len(ids):
@@ -138,29 +75,32 @@ class TaskAdmin(Window):
 
     @admin.action(description="Cancel", permissions=["cancel"], location=BOTH)
     def cancel(self, request: HttpRequest, chosen: Tasks) -> None:
-        ids = _ids_of(request, chosen)
+        ids = _ids_of(request)
         answer = lifecycle.cancel(ids)
         sentence = _cancelled(answer, asked=len(ids))
         self.tell(request, sentence, done=bool(answer.cancelled or answer.requested))
         self.note(request, _rows(answer.cancelled), "Cancelled by hand.")
         self.note(request, _rows(answer.requested), "Asked to stop by hand.")
 
-
-def _named_by_id(term: str) -> UUID | None:
-    """The task whose whole id was typed."""
-    first, last = id_range(term) or (None, None)
-    if first is None or first != last:
+    @admin.action(description="Delete…", permissions=["remove"])
+    def remove(self, request: HttpRequest, chosen: Tasks) -> HttpResponse | None:
+        ids = _ids_of(request)
+        if "sure" not in request.POST:
+            context = {**self.admin_site.each_context(request), "title": "Delete tasks", "opts": self.opts}
+            return render(request, "admin/tasks/task/remove.html", {**context, "ids": ids})
+        rows = list(_rows(ids))
+        stay = lifecycle.delete(ids, statuses=FINISHED)
+        gone = [row for row in rows if row.pk not in stay]
+        sentence = f"{len(gone):,} of {len(ids):,} deleted."
+        if stay:
+            sentence += " Only finished tasks are deleted."
+        self.tell(request, sentence, done=bool(gone))
+        LogEntry.objects.log_actions(request.user.pk, gone, DELETION, "Deleted by hand.")  # type: ignore[arg-type]  # any rows
         return None
-    return first if Task.objects.using(database()).filter(pk=first).exists() else None
 
 
-def _ids_of(request: HttpRequest, chosen: Tasks) -> list[UUID]:
-    """The ids before anything moves: the list may be filtered by status.
-
-    Those that were ticked, even if they no longer match the filter: the answer is about them.
-    """
-    if request.POST.get("select_across") == "1":
-        return list(chosen.values_list("pk", flat=True)[: TaskChangeList.across])
+def _ids_of(request: HttpRequest) -> list[UUID]:
+    """Those that were ticked, even if they no longer match the filter: the answer is about them."""
     return [UUID(given) for given in request.POST.getlist(ACTION_CHECKBOX_NAME)]
 
 

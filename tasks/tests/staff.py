@@ -16,6 +16,7 @@ from tasks.models import Task
 TASKS = "/admin/tasks/task/"
 QUEUES = "/admin/tasks/queue/"
 WORKERS = "/admin/tasks/worker/"
+OPERATIONS = "/admin/tasks/operation/"
 
 StaffClient = Callable[..., Client]
 
@@ -42,7 +43,7 @@ def staff_client(db: None) -> StaffClient:
 
 def pull(client: Client, url: str, lever: str, keys: Iterable[Any], **more: Any) -> list[str]:
     """Choose rows of a list, press the button of an action; returns what the next page says."""
-    names = {TASKS: ("retry", "cancel"), QUEUES: ("pause", "resume")}[url.partition("?")[0]]
+    names = {TASKS: ("retry", "cancel", "remove"), QUEUES: ("pause", "resume")}[url.partition("?")[0]]
     chosen = {ACTION_CHECKBOX_NAME: [str(key) for key in keys]}
     answer = client.post(
         url, {"action": ["", *names], "index": 1 + names.index(lever), **chosen, **more}, follow=True

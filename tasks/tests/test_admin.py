@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
 import pytest
@@ -14,8 +16,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks.admin.filters import StatusFilter
-from tasks.admin.listing import TaskChangeList
+from tasks import lifecycle, registry, selection
 from tasks.models import Queue, Task
 from tasks.models.task import database
 from tasks.states import Status, WaitingFor
@@ -90,6 +91,9 @@ def test_another_filter_begins_at_the_newest(admin_client: Client) -> None:
         "newer_than=1",
         "queue=%00",
         "q=%00",
+        "id=nope",
+        "created=%3C2y",
+        "title__icontains=a",
     ],
 )
 def test_what_no_page_offers_leads_to_the_plain_list(admin_client: Client, query: str) -> None:
@@ -173,7 +177,10 @@ def test_an_id_tells_nothing_to_those_who_may_not_look(
 def test_the_beginning_of_an_id_finds_its_tasks(admin_client: Client, make_task: MakeTask) -> None:
     task, _ = make_task(), make_task()
 
-    assert listed(admin_client.get(TASKS, {"q": str(task.pk)[:30]})) == [task.pk]
+    answer = admin_client.get(TASKS, {"q": str(task.pk)[:30]}, follow=True)
+
+    assert listed(answer) == [task.pk]
+    assert [chip["name"] for chip in answer.context["cl"].chips] == ["id"]
 
 
 def test_words_find_titles_in_any_case(admin_client: Client, make_task: MakeTask) -> None:
@@ -192,18 +199,104 @@ def test_a_word_that_could_begin_an_id_is_looked_for_in_titles(
     assert listed(admin_client.get(TASKS, {"q": "facade"})) == [task.pk]
 
 
+@pytest.mark.parametrize(
+    ("typed", "params"),
+    [
+        ("queue:mail", {"queue": "mail"}),
+        ("handler:ECHO error:Timeout", {"handler": "demo.echo", "q": "error:Timeout"}),
+        ("status:failed created:<2d two words", {"status": "failed", "created": "<2d", "q": "two words"}),
+        ("worker:host-1 tag:vip", {"worker": "host-1", "tag": "vip"}),
+    ],
+)
+def test_what_a_search_says_of_columns_becomes_filters_in_the_address(
+    admin_client: Client, typed: str, params: dict[str, str]
+) -> None:
+    answer = admin_client.get(TASKS, {"q": typed, "queue": "default", "older_than": str(UUID(int=7))})
+
+    assert answer.status_code == 302
+    given = dict(parse_qsl(urlsplit(answer["Location"]).query))
+    assert given == {"queue": "default", **params}
+
+
+def test_the_end_of_a_handlers_name_is_enough_unless_two_end_so(
+    admin_client: Client, own_registry: None, make_task: MakeTask
+) -> None:
+    task = make_task(handler="demo.echo")
+    make_task(handler="other.echo")
+
+    by_end = listed(admin_client.get(TASKS, {"q": "handler:echo"}, follow=True))
+    registry._handlers["other.echo"] = replace(registry.find("demo.echo"), public_name="other.echo")
+    ambiguous = admin_client.get(TASKS, {"q": "handler:echo"})
+    misspelt = admin_client.get(TASKS, {"q": "handler:ecko"})
+
+    assert by_end == [task.pk]
+    assert "demo.echo or other.echo" in ambiguous.content.decode()
+    assert "Did you mean handler:" in misspelt.content.decode()
+    assert listed(ambiguous) == listed(misspelt) == []
+
+
+def test_a_handler_that_is_no_longer_in_the_code_still_has_its_tasks(
+    admin_client: Client, make_task: MakeTask
+) -> None:
+    task = make_task(handler="long.gone")
+
+    assert listed(admin_client.get(TASKS, {"q": "handler:long.gone"}, follow=True)) == [task.pk]
+
+
+def test_a_search_that_is_not_understood_shows_nothing_but_what_is_wrong(
+    admin_client: Client, make_task: MakeTask
+) -> None:
+    make_task()
+
+    answer = admin_client.get(TASKS, {"q": "quue:mail <b>", "status": "pending"})
+
+    page = answer.content.decode()
+    assert listed(answer) == []
+    assert "Did you mean queue:?" in page
+    assert "Everything that matches" not in page
+    assert 'value="quue:mail &lt;b&gt;"' in page
+
+
+@pytest.mark.parametrize(
+    "typed", ["'", '"', "%", "_", "\\", "a" * 5000, "payload." + "a." * 3000 + ":1", "{{ 7 }}"]
+)
+def test_no_search_is_an_error(admin_client: Client, make_task: MakeTask, typed: str) -> None:
+    make_task()
+
+    assert admin_client.get(TASKS, {"q": typed}, follow=True).status_code == 200
+
+
+def test_who_may_not_see_payloads_sees_no_errors_and_cannot_search_in_them(
+    staff_client: StaffClient, make_task: MakeTask
+) -> None:
+    make_task(Status.FAILED, payload={"a": "secret"}, error={"type": "E", "message": "secret"})
+    looking, seeing = staff_client("view_task"), staff_client("view_task", "view_payload")
+
+    assert "secret" not in looking.get(TASKS).content.decode()
+    assert listed(looking.get(TASKS, {"q": "secret"})) == []
+    assert "You may not see payloads" in looking.get(TASKS, {"q": "error:secret"}).content.decode()
+    assert "E: secret" in seeing.get(TASKS).content.decode()
+    assert len(listed(seeing.get(TASKS, {"q": "payload.a:secret"}))) == 1
+
+
 # -- how far a page looks
 
 
+def reach(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    for name in ("REACH", "STEP", "LIVE_STEP"):
+        monkeypatch.setattr(selection, name, rows)
+
+
 def test_a_rare_match_is_found_piece_by_piece(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TaskChangeList, "reach", 20)
+    reach(monkeypatch, 20)
     oldest = make_many(1, handler="rare")
     make_many(49)
 
     answer = admin_client.get(f"{TASKS}?handler=rare")
 
     assert listed(answer) == []
-    assert "Look at older ones" in answer.content.decode()
+    assert "Searched the newest 20 of more than 20 tasks" in answer.content.decode()
+    assert "Search on" in answer.content.decode()
     assert list(walk(admin_client, "?handler=rare")) == [[], [], oldest]
 
 
@@ -211,8 +304,7 @@ def test_a_rare_match_is_found_piece_by_piece(admin_client: Client, monkeypatch:
 def test_many_pending_tasks_are_found_however_old(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch, more: str
 ) -> None:
-    monkeypatch.setattr(TaskChangeList, "reach", 20)
-    monkeypatch.setattr(TaskChangeList, "live_reach", 60)
+    reach(monkeypatch, 60)
     ids = make_many(130, Status.PENDING)
     make_many(100)
 
@@ -225,19 +317,29 @@ def test_many_pending_tasks_are_found_however_old(
 def test_more_pending_tasks_than_fit_into_a_list_of_ids_are_walked_along(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.admin.filters.LIVE_IDS", 50)
+    monkeypatch.setattr(selection, "LIVE_IDS", 50)
     ids = make_many(60, Status.PENDING)
 
     answer = admin_client.get(f"{TASKS}?status=pending")
 
-    [narrow] = [each for each in answer.context["cl"].filter_specs if isinstance(each, StatusFilter)]
-    assert narrow.live_ids is None
+    assert answer.context["cl"].chosen.selection.rail().ids is None
     assert listed(answer) == ids[:50]
 
 
 @pytest.mark.parametrize(
     "query",
-    ["", "?status=failed", "?status=pending", "?status=completed&queue=mail", "?q=zebra", "?created=day"],
+    [
+        "",
+        "?status=failed",
+        "?status=pending",
+        "?status=completed&queue=mail",
+        "?q=zebra",
+        "?created=day",
+        "?q=payload.a:1",
+        "?worker=host",
+        "?tag=vip",
+        "?id=01a20be6",
+    ],
 )
 def test_every_question_to_the_table_ends_somewhere(admin_client: Client, query: str) -> None:
     make_many(3, Status.PENDING, queue="mail")
@@ -289,10 +391,59 @@ def test_a_row_says_why_a_task_waits(admin_client: Client, make_task: MakeTask) 
         assert words in page
 
 
+def test_a_row_says_who_has_a_task_and_for_how_long(admin_client: Client, make_task: MakeTask) -> None:
+    now = timezone.now()
+    make_task(Status.PROCESSING, worker_id="host-1:4711:ab", attempted_at=now - HOUR)
+    make_task(
+        Status.COMPLETED, worker_id="host-2:7:cd", attempted_at=now - HOUR, finished_at=now - 0.5 * HOUR
+    )
+
+    page = admin_client.get(TASKS).content.decode()
+
+    assert "1 h so far" in page
+    assert "30 min" in page
+    assert ">host-1:4711</a>" in page
+    assert len(listed(admin_client.get(TASKS, {"worker": "host-1"}))) == 1
+
+
+def test_attempts_are_those_of_the_new_budget_after_a_retry_by_hand(
+    admin_client: Client, make_task: MakeTask
+) -> None:
+    task = make_task(Status.FAILED, attempt=2, max_attempts=2)
+    lifecycle.retry([task.pk])
+    waiting = admin_client.get(TASKS).content.decode()
+    Task.objects.filter(pk=task.pk).update(attempt=3)
+
+    running = admin_client.get(TASKS).content.decode()
+
+    assert ">0 of 2<" in waiting
+    assert ">1 of 2<" in running
+
+
+def test_a_list_says_how_many_there_are_up_to_where_it_counted(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_many(60, Status.FAILED)
+    make_many(60, Status.PENDING)
+
+    exact = [
+        admin_client.get(TASKS + query).content.decode() for query in ("?status=failed", "?status=pending")
+    ]
+    monkeypatch.setattr("tasks.admin.listing.COUNTED", 55)
+    monkeypatch.setattr(selection, "COUNTED", 55)
+    capped = [
+        admin_client.get(TASKS + query).content.decode()
+        for query in ("", "?status=failed", "?status=pending")
+    ]
+
+    assert all("50 of 60 tasks" in page for page in exact)
+    assert all("50 of 55+ tasks" in page for page in capped)
+
+
 def test_status_counts_come_from_indexes_and_say_when_they_ended(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.stats.COUNTED", 5)
+    monkeypatch.setattr("tasks.admin.filters.COUNTED", 5)
     make_many(6, Status.FAILED)
     make_many(2, Status.PENDING)
 

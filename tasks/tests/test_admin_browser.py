@@ -12,14 +12,14 @@ from django.contrib.admin.utils import quote
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from tasks import lifecycle, tokens
+from tasks import lifecycle, operations, tokens
 from tasks.contract import Cancelled, Crashed, ErrorReport, Failed, Succeeded, TaskSpec
 from tasks.grants import Scope
-from tasks.models import Task, Worker
+from tasks.models import Operation, Task, Worker
 from tasks.states import Status
 from tasks.tests.browsers import CHROMIUM, NO_CHROMIUM, SIZES
 from tasks.tests.rows import claimant
-from tasks.tests.staff import QUEUES, TASKS, WORKERS, page_of
+from tasks.tests.staff import OPERATIONS, QUEUES, TASKS, WORKERS, page_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -116,6 +116,7 @@ def test_every_page_fits_its_window_and_complains_of_nothing(visit: Visitor, siz
     page = visit(size=size, theme=theme)
     urls = ["/admin/", "/admin/tasks/", "/admin/auth/user/", TASKS, WORKERS, QUEUES, f"{QUEUES}add/"]
     urls += [f"{TASKS}?status=failed", f"{TASKS}?q=nothing-like-it", f"{TASKS}{made['failed'].pk}/history/"]
+    urls += [f"{TASKS}?q=quue%3Ax", f"{OPERATIONS}add/?verb=retry&status=failed", OPERATIONS]
     urls += [f"{QUEUES}one/change/", f"{WORKERS}host_3A1_3Aworker/change/", *map(page_of, made.values())]
 
     for url in urls:
@@ -194,18 +195,53 @@ def test_chosen_tasks_run_again(visit: Visitor) -> None:
     assert failed.status == Status.PENDING
 
 
-def test_all_that_match_are_chosen_with_two_clicks(visit: Visitor) -> None:
+def test_all_that_match_are_counted_confirmed_and_watched(visit: Visitor) -> None:
     for _ in range(52):
+        attempt(wish("mail"), Crashed("SIGSEGV"), Crashed("SIGSEGV"))
+    page = visit(size="phone")
+    page.goto(f"{TASKS}?status=failed")
+
+    page.check("#action-toggle") if page.is_visible("#action-toggle") else page.check(
+        ".action-select >> nth=0"
+    )
+    page.click("text=Everything that matches…")
+    page.wait_for_selector("text=52 finished tasks match.")
+    page.click("button:has-text('Run 52 finished tasks again')")
+    page.wait_for_selector("text=0 queued again.")
+    operation = Operation.objects.get()
+    while operations.advance(operation.pk):
+        pass
+    page.reload()
+
+    page.wait_for_selector("text=52 queued again.")
+    assert not Task.objects.filter(status=Status.FAILED).exists()
+
+
+def test_everything_is_chosen_from_the_box_above_the_rows(visit: Visitor) -> None:
+    for _ in range(3):
         attempt(wish("mail"), Crashed("SIGSEGV"), Crashed("SIGSEGV"))
     page = visit()
     page.goto(f"{TASKS}?status=failed")
 
     page.check("#action-toggle")
-    page.click("text=Choose all 52")
+    page.click("text=Choose everything that matches")
     page.click("button:has-text('Run again')")
 
-    page.wait_for_selector("text=52 of 52 queued again.")
-    assert not Task.objects.filter(status=Status.FAILED).exists()
+    page.wait_for_selector("text=3 finished tasks match.")
+
+
+def test_on_a_phone_the_first_screen_shows_tasks_and_filters_when_asked_for(visit: Visitor) -> None:
+    life()
+    page = visit(size="phone")
+    page.goto(TASKS)
+
+    first_row = page.locator("#result_list tbody tr").first.bounding_box()
+    hidden = not page.is_visible("select[name=queue]")
+    page.click("text=Filters")
+
+    assert first_row is not None and first_row["y"] < SIZES["phone"][1] * 0.6
+    assert hidden
+    assert page.is_visible("select[name=queue]")
 
 
 def test_the_page_of_a_task_cancels_it_and_runs_it_again(visit: Visitor) -> None:

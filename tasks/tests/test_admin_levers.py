@@ -10,7 +10,6 @@ from django.test import Client
 from django.utils import timezone
 
 from tasks import lifecycle
-from tasks.admin.listing import TaskChangeList
 from tasks.models import Queue, Task
 from tasks.states import Status
 from tasks.tests.rows import MakeTask, claimant
@@ -64,28 +63,22 @@ def test_what_no_longer_matches_the_filter_is_counted_too(admin_client: Client, 
     assert said == [f"1 of 2 queued again. {WHY}"]
 
 
-def test_all_that_match_can_be_chosen_at_once(admin_client: Client, make_task: MakeTask) -> None:
-    failed = [make_task(status=Status.FAILED, queue="mail") for _ in range(52)]
-    other = make_task(status=Status.FAILED)
+def test_delete_asks_first_and_takes_finished_tasks_alone(admin_client: Client, make_task: MakeTask) -> None:
+    tasks = {status: make_task(status) for status in Status}
+    chosen = [task.pk for task in tasks.values()]
 
-    said = pull(admin_client, f"{TASKS}?status=failed&queue=mail", "retry", [failed[0].pk], select_across=1)
+    asked = admin_client.post(
+        TASKS, {"action": "remove", "_selected_action": [str(pk) for pk in chosen]}
+    ).content.decode()
+    before = Task.objects.count()
+    said = pull(admin_client, TASKS, "remove", chosen, sure=1)
 
-    assert said == ["52 of 52 queued again."]
-    assert statuses(other) == ["failed"]
-
-
-def test_no_more_than_so_many_move_at_once_and_the_page_says_so(
-    admin_client: Client, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(TaskChangeList, "across", 51)
-    failed = [make_task(status=Status.FAILED) for _ in range(53)]
-
-    page = admin_client.get(f"{TASKS}?status=failed").content.decode()
-    said = pull(admin_client, f"{TASKS}?status=failed", "retry", [failed[0].pk], select_across=1)
-
-    assert "Choose the newest 51" in page
-    assert said == ["51 of 51 queued again."]
-    assert statuses(*failed[:3]) == ["failed", "failed", "pending"]
+    assert "Delete the finished ones of 5 chosen tasks for good" in asked
+    assert before == 5
+    assert said == ["3 of 5 deleted. Only finished tasks are deleted."]
+    assert set(Task.objects.values_list("status", flat=True)) == {"pending", "processing"}
+    assert log_of(tasks[Status.FAILED]) == ["Deleted by hand."]
+    assert log_of(tasks[Status.PENDING]) == []
 
 
 def test_the_page_of_a_task_has_the_levers_that_fit(admin_client: Client, make_task: MakeTask) -> None:
@@ -117,6 +110,17 @@ def test_the_levers_of_the_page_move_its_task(admin_client: Client, make_task: M
     assert pull_on_page(admin_client, page_of(task), "retry", task.pk) == ["1 of 1 queued again."]
     assert pull_on_page(admin_client, page_of(task), "cancel", task.pk) == ["1 of 1 cancelled."]
     assert statuses(task) == ["cancelled"]
+
+
+def test_deleting_has_a_permission(staff_client: StaffClient, make_task: MakeTask) -> None:
+    task = make_task(Status.FAILED)
+
+    pull(staff_client("view_task", "retry_task", "cancel_task"), TASKS, "remove", [task.pk], sure=1)
+    still = Task.objects.filter(pk=task.pk).exists()
+    pull(staff_client("view_task", "delete_task"), TASKS, "remove", [task.pk], sure=1)
+
+    assert still
+    assert not Task.objects.filter(pk=task.pk).exists()
 
 
 @pytest.mark.parametrize("lever", ["retry", "cancel"])
