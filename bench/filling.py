@@ -16,6 +16,7 @@ AT_ONCE = 500_000
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)  # of the oldest row; one is made each millisecond
 FAR = timedelta(days=365)  # in the future, from when it is filled
 RARE = 10_000  # each so many rows have a handler of their own
+RICH = 60_000  # of the newest rows have a payload as people send them
 FAILED = 50  # each so many of the finished rows; and as many were cancelled
 
 
@@ -36,17 +37,21 @@ SQLITE = Dialect(
 )""",
     id="printf('%%012x70008%%015x', {milliseconds} + n, n)",
     time="strftime('%%Y-%%m-%%d %%H:%%M:%%f000', ({milliseconds} + n) / 1000.0, 'unixepoch')",
-    json="'{}'",
+    json="CASE WHEN {rich} THEN printf('{payload}', n) ELSE '{{}}' END",
     json_list="'[]'",
 )
 POSTGRES = Dialect(
     numbers="WITH numbers(n) AS (SELECT generate_series(%s::bigint, %s::bigint - 1))",
     id="(lpad(to_hex({milliseconds} + n), 12, '0') || '70008' || lpad(to_hex(n), 15, '0'))::uuid",
     time="to_timestamp(({milliseconds} + n) / 1000.0)",
-    json="'{}'",
+    json="(CASE WHEN {rich} THEN format('{payload}', n) ELSE '{{}}' END)::json",
     json_list="'[]'",
 )
 
+_PAYLOAD = (
+    '{"user": %%s, "mail": "somebody.of.many@example.com", "order": {"items": [1, 2], "note": "as usual"}, '
+    '"lines": ["what people send along with their tasks is a line or two of such a length"]}'
+)
 _COLUMNS = """
 id, title, handler, args, payload, owner, queue, priority, tags, run_at, max_attempts, timeout_seconds,
 created_at, status, ready_at, waiting_for, attempt, attempts_before, crashes, releases, fence, worker_id,
@@ -61,14 +66,15 @@ def fill_table(rows: int, queues: int) -> int:
 CASE WHEN {over} THEN
   CASE n %% {FAILED} WHEN 0 THEN 'failed' WHEN 1 THEN 'cancelled' ELSE 'completed' END
 ELSE 'pending' END"""
-    return _fill(rows, queues, status=finished, over=over, waits=f"NOT ({over} OR {ready})")
+    waits, rich = f"NOT ({over} OR {ready})", f"n >= {rows - RICH}"
+    return _fill(rows, queues, status=finished, over=over, waits=waits, rich=rich)
 
 
 def fill_ready(rows: int, queues: int) -> int:
-    return _fill(rows, queues, status="'pending'", over="false", waits="false")
+    return _fill(rows, queues, status="'pending'", over="false", waits="false", rich="false")
 
 
-def _fill(rows: int, queues: int, *, status: str, over: str, waits: str) -> int:
+def _fill(rows: int, queues: int, *, status: str, over: str, waits: str, rich: str) -> int:
     """In several transactions, each short enough for the service's limits."""
     connection = connections[database()]
     dialect = POSTGRES if connection.vendor == "postgresql" else SQLITE
@@ -79,7 +85,8 @@ def _fill(rows: int, queues: int, *, status: str, over: str, waits: str) -> int:
 {dialect.numbers}
 INSERT INTO tasks ({_COLUMNS})
 SELECT {dialect.id.format(milliseconds=milliseconds)}, 'filled',
-  CASE WHEN n %% {RARE} = 0 THEN 'bench.rare' ELSE 'bench.noop' END, {dialect.json_list}, {dialect.json}, '',
+  CASE WHEN n %% {RARE} = 0 THEN 'bench.rare' ELSE 'bench.noop' END, {dialect.json_list},
+  {dialect.json.format(rich=rich, payload=_PAYLOAD)}, '',
   CASE WHEN {queues} = 1 THEN 'default' ELSE 'q' || (n %% {queues}) END, 0, {dialect.json_list},
   CASE WHEN {waits} THEN {"%s::timestamptz" if dialect is POSTGRES else "%s"} END, 5, 300,
   {time}, {status},

@@ -101,9 +101,16 @@ def pages() -> dict[str, str]:
     return pages()
 
 
+def admin() -> dict[str, Any]:
+    """A session, and the pages to ask for with it."""
+    from bench import operator
+
+    return {"cookie": operator.cookie(), "pages": operator.pages()}
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (fill, pause, resume, pickup, inserts, floor, table, backlog, claims, turns, pages)
+    for function in (fill, pause, resume, pickup, inserts, floor, table, backlog, claims, turns, pages, admin)
 }
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bench import batches, claim, drain, idle, lists, machine, pickup, posts, prune
+from bench import batches, claim, drain, idle, lists, machine, pages, pickup, posts, prune
 from bench.databases import Kind
 from bench.options import Options
 from bench.peers import comparison, contest
@@ -26,6 +26,7 @@ MEASURES = {
     "batches": Measure(batches.measure, batches.lines),
     "claim": Measure(claim.measure, claim.lines),
     "lists": Measure(lists.measure, lists.lines),
+    "pages": Measure(pages.measure, pages.lines),
     "prune": Measure(prune.measure, prune.lines),
     "peers": Measure(contest.measure, comparison.lines),
 }

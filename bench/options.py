@@ -16,6 +16,7 @@ MEASURES = {
     "batches": "how fast POST /tasks/batch takes tasks in, beside the inserts alone",
     "claim": "whether a claim takes longer among millions of tasks",
     "lists": "how long the pages of GET /tasks take among millions of tasks",
+    "pages": "how long the pages of the admin take among millions of tasks",
     "prune": "whether claims keep their speed while old tasks are pruned",
     "peers": "drain and pickup of other task queues, on the same database",
 }
@@ -79,7 +80,7 @@ def arguments() -> argparse.Namespace:
         type=rows,
         default=usual.rows,
         metavar="N",
-        help=f"of claim's and lists' table ({usual.rows})",
+        help=f"of the table of claim, lists and pages ({usual.rows})",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the facts there, after each measure")
     parser.add_argument(
