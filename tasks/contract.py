@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from tasks import tracing
+from tasks.fingerprint import FRAME_CHARS
 from tasks.states import Status, WaitingFor
 from tasks.storable import storable_text
 from tasks.unique import Unique
@@ -164,6 +165,7 @@ class ErrorReport:
     type: str  # the exception's dotted path
     message: str
     traceback: str = ""
+    frame: str = ""  # the deepest one of the handler's project: see ``fingerprint``
 
     @classmethod
     def of(cls, kind: _Kind, message: str, traceback: str = "") -> ErrorReport:
@@ -175,12 +177,9 @@ class ErrorReport:
         return ErrorReport.bounded(self.type, message, traceback)
 
     @classmethod
-    def bounded(cls, type_: str, message: str, traceback: str = "") -> ErrorReport:
-        return cls(
-            storable_text(type_)[:MESSAGE_CHARS],
-            storable_text(message)[:MESSAGE_CHARS],
-            storable_text(traceback)[-TRACEBACK_CHARS:],
-        )
+    def bounded(cls, type_: str, message: str, traceback: str = "", frame: str = "") -> ErrorReport:
+        kind, said = (storable_text(text)[:MESSAGE_CHARS] for text in (type_, message))
+        return cls(kind, said, storable_text(traceback)[-TRACEBACK_CHARS:], frame[:FRAME_CHARS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +207,7 @@ class TimedOut:
 
     after: timedelta
     traceback: str = ""  # where the interrupt met it; empty when it had to be killed
+    frame: str = ""
 
 
 @dataclass(frozen=True, slots=True)

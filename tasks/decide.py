@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple, assert_never
 
@@ -87,13 +88,14 @@ def report_of(outcome: Outcome) -> ErrorReport | None:
     """The error to keep of an outcome; None for one without."""
     match outcome:
         case Failed(error=error):
-            return ErrorReport.bounded(error.type, error.message, error.traceback)  # whoever made it
+            return ErrorReport.bounded(  # whoever made it
+                error.type, error.message, error.traceback, error.frame
+            )
         case Crashed(how=how):
             return ErrorReport.of(errors.TaskCrashed, f"The process that ran it died: {how}.")
-        case TimedOut(after=after, traceback=traceback):
-            return ErrorReport.of(
-                errors.TaskTimedOut, f"Ran longer than {after.total_seconds():g} s.", traceback
-            )
+        case TimedOut(after=after, traceback=traceback, frame=frame):
+            message = f"Ran longer than {after.total_seconds():g} s."
+            return replace(ErrorReport.of(errors.TaskTimedOut, message, traceback), frame=frame)
         case Cancelled(traceback=traceback):
             return ErrorReport.of(errors.TaskCancelled, "Cancelled while it ran.", traceback)
         case Lapsed():

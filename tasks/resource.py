@@ -67,7 +67,12 @@ def _pending_reason(why: Reason | None) -> dict[str, Any] | None:
 
 def attempt_resource(attempt: Attempt) -> dict[str, Any]:
     """An attempt that did not succeed."""
-    error = {"type": attempt.error_type, "message": attempt.message, "traceback": attempt.traceback}
+    error = {
+        "type": attempt.error_type,
+        "message": attempt.message,
+        "traceback": attempt.traceback,
+        "fingerprint": attempt.fingerprint,
+    }
     return {
         "number": attempt.number,
         "outcome": attempt.outcome,

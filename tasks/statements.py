@@ -42,10 +42,11 @@ REPLACED = {  # what a task that is replaced takes over from the one that was as
 SETTLED = {
     "id": UUID_, "fence": INT, "status": TEXT, "attempt": INT, "crashes": INT, "releases": INT,
     "ready_at": TIME, "run_at": TIME, "waiting_for": TEXT, "finished_at": TIME, "error": JSON,
+    "fingerprint": TEXT,
 }
 RECORDED = (
     "task_id", "number", "fence", "outcome", "worker_id", "started_at", "ended_at", "error_type", "message",
-    "traceback",
+    "traceback", "fingerprint",
 )
 CLAIMED = (
     "id", "fence", "handler", "CAST(args AS text)", "CAST(payload AS text)", "attempt", "attempts_before",
@@ -165,11 +166,12 @@ FROM v WHERE {_HELD} RETURNING id, fence
 
 SETTLE = f"""
 WITH v(k, f, new_status, new_attempt, new_crashes, new_releases, new_ready_at, new_run_at, new_waiting_for,
-  new_finished_at, new_error) AS ({{rows}})
+  new_finished_at, new_error, new_fingerprint) AS ({{rows}})
 UPDATE tasks SET status = new_status, attempt = new_attempt, crashes = new_crashes, releases = new_releases,
   ready_at = CASE WHEN new_waiting_for IS NULL THEN COALESCE(new_ready_at, ready_at) END,
   run_at = COALESCE(new_run_at, run_at),
   waiting_for = new_waiting_for, finished_at = new_finished_at, error = COALESCE(new_error, error),
+  fingerprint = COALESCE(new_fingerprint, fingerprint),
   started_at = CASE WHEN new_attempt > 0 THEN started_at END, lease_expires_at = NULL
 FROM v WHERE {_HELD} RETURNING id, fence
 """  # noqa: S608 - constants

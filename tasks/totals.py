@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from django.db import connections, transaction
 
+from tasks import failures
 from tasks.lifecycle.again import again
 from tasks.logs import event
 from tasks.models import Total
@@ -28,6 +29,7 @@ ON CONFLICT (name, queue, handler, detail, transition) DO UPDATE SET value = tot
 
 def write_down(tally: Tally = here) -> None:
     """Add what has gathered; where that fails, it is kept for the next time."""
+    failures.write_down()
     taken = tally.take()
     if not taken:
         return

@@ -16,6 +16,7 @@ from tasks.book import Book
 from tasks.contract import ErrorReport, Failed, Lapsed, Lease, LeaseKey, Outcome, Released, Succeeded
 from tasks.decide import Decision, decide
 from tasks.errors import TaskCancelled, UnstorableResult
+from tasks.fingerprint import fingerprint
 from tasks.lifecycle.again import again
 from tasks.models import Attempt, Task
 from tasks.models.task import database
@@ -204,8 +205,16 @@ def _settled_row(book: Book, lease: Lease, how: Decision) -> tuple[Any, ...]:
         "waiting_for": how.waiting_for,
         "finished_at": book.time(how.finished_at),
         "error": how.error and to_json(error_json(how.error, attempt=lease.attempt)),
+        "fingerprint": fingerprint_of(lease, how),
     }
     return tuple(values[name] for name in SETTLED)
+
+
+def fingerprint_of(lease: Lease, how: Decision) -> str | None:
+    """Of an attempt that failed; None when it did not, or when somebody cancelled it."""
+    if how.error is None or how.error.type == _CANCELLED.type:
+        return None
+    return fingerprint(lease.handler, how.error.type, how.error.frame)
 
 
 def error_json(error: ErrorReport, *, attempt: int | None) -> dict[str, Any]:
@@ -227,5 +236,6 @@ def _attempt_row(book: Book, lease: Lease, outcome: Outcome, how: Decision, now:
         "error_type": error.type,
         "message": error.message,
         "traceback": error.traceback,
+        "fingerprint": fingerprint_of(lease, how),
     }
     return tuple(values[name] for name in RECORDED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.models.attempt import Attempt
+from tasks.models.failure import Failure
 from tasks.models.idempotency import Idempotency
 from tasks.models.login import LoginTries
 from tasks.models.operation import Operation
@@ -14,6 +15,7 @@ from tasks.models.worker import Worker
 
 __all__ = [
     "Attempt",
+    "Failure",
     "Idempotency",
     "LoginTries",
     "Operation",

@@ -7,6 +7,7 @@ from typing import ClassVar
 from django.db import models
 
 from tasks import contract
+from tasks.fingerprint import FINGERPRINT_CHARS
 from tasks.models.task import Task
 
 
@@ -43,6 +44,9 @@ class Attempt(models.Model):
     error_type = models.TextField(blank=True)
     message = models.TextField(blank=True)
     traceback = models.TextField(blank=True)
+    fingerprint = models.CharField(  # noqa: DJ001 - null: it did not fail; such a column rewrites no table
+        max_length=FINGERPRINT_CHARS, null=True, help_text="The same for what failed in the same way."
+    )
 
     class Meta:
         db_table = "attempts"

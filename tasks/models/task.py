@@ -7,6 +7,7 @@ from typing import Any
 from django.db import models, router
 from django.db.models import F, Q
 
+from tasks.fingerprint import FINGERPRINT_CHARS
 from tasks.grants import Grant
 from tasks.ids import new_task_id
 from tasks.limits import REASON_CHARS
@@ -86,6 +87,9 @@ class Task(models.Model):
     finished_at = models.DateTimeField(null=True)
     result = ExactJsonField(null=True)
     error = ExactJsonField(null=True, help_text="The last error.")
+    fingerprint = models.CharField(  # noqa: DJ001 - null: none; to add such a column rewrites no table
+        max_length=FINGERPRINT_CHARS, null=True, help_text="Of the last attempt that failed."
+    )
 
     objects = TaskQuerySet.as_manager()
 
@@ -139,6 +143,12 @@ class Task(models.Model):
             # lists of what is rare among a million completed ones, newest first
             models.Index(fields=["id"], name="task_failed_idx", condition=Q(status=Status.FAILED)),
             models.Index(fields=["id"], name="task_cancelled_idx", condition=Q(status=Status.CANCELLED)),
+            # what failed in the same way, newest first
+            models.Index(
+                fields=["fingerprint", "id"],
+                name="task_failure_idx",
+                condition=Q(status=Status.FAILED, fingerprint__isnull=False),
+            ),
         )
         constraints = (
             # a unique key counts while a row is in here. No statement ends that: a new status does, or the

@@ -182,7 +182,9 @@ def test_an_attempt_shows_what_went_wrong(api: Api, settled: Any) -> None:
         "type": "builtins.ValueError",
         "message": "no such file",
         "traceback": "Traceback …",
+        "fingerprint": task.fingerprint,
     }
+    assert task.fingerprint
     assert attempt["ended_at"] >= attempt["started_at"]
 
 

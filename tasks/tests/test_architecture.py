@@ -16,7 +16,8 @@ ROOT = PACKAGE.parent
 VALUES = {
     "states", "contract", "decide", "backoff", "ids", "errors", "conf", "registry", "handlers", "logs",
     "context", "results", "limits", "specs", "storable", "grants", "members", "locality", "unique",
-    "rates", "spans", "tally", "tracing", "otel", "addresses", "search",
+    "rates", "spans", "tally", "tracing", "otel", "addresses", "search", "fingerprint",
+    "masking",
 }  # fmt: skip
 ROWS = {
     "models", "statements", "book", "clock", "bell", "sqlite", "postgres", "postgresql", "redis_bell",
@@ -25,7 +26,7 @@ ROWS = {
 VERBS = {"lifecycle"}
 EXTRAS = {
     "stats", "tokens", "logins", "pending", "filtering", "resource", "totals", "gauges", "matching",
-    "selection", "operations", "tasks",
+    "selection", "operations", "tasks", "failures",
 }  # fmt: skip
 RUNTIME = {"worker"}
 DOORS = {

@@ -24,6 +24,7 @@ from tasks.contract import (
     Succeeded,
     TimedOut,
 )
+from tasks.lifecycle.settling import fingerprint_of
 from tasks.models import Attempt, Task
 from tasks.models.task import database
 from tasks.states import FINISHED, Status, WaitingFor
@@ -85,6 +86,7 @@ def test_the_row_says_what_was_decided(
         "result": None if decision.result is None else json.loads(decision.result),
         "error": decision.error
         and {"type": decision.error.type, "message": decision.error.message, "attempt": lease.attempt},
+        "fingerprint": fingerprint_of(lease, decision),  # None: there was none before
     }
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db import connections
 
-from tasks import clock, lifecycle, tally, totals
+from tasks import clock, failures, lifecycle, tally, totals
 from tasks.conf import config
 from tasks.contract import Claimant, Lease
 from tasks.lifecycle import Extension, Settlement
@@ -75,6 +75,7 @@ class Duties:
             Duty("expire", timedelta(seconds=2), self.expire),
             Duty("forget", timedelta(minutes=1), self.forget),
             Duty("prune", timedelta(minutes=1), self.prune),
+            Duty("failures", timedelta(minutes=1), self.forget_failures),
             Duty("checkpoint", timedelta(seconds=2), self.checkpoint),
         ]
 
@@ -166,6 +167,11 @@ class Duties:
                 return True
         self._tell_pruned()
         return False
+
+    def forget_failures(self, in_hand: Sequence[Lease]) -> bool:
+        """Groups that were not seen for as long as a failed task is kept."""
+        age = config().kept_for.get(Status.FAILED)
+        return age is not None and failures.forget(before=self._now() - age)
 
     def _tell_pruned(self) -> None:
         if self._pruned:

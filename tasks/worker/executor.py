@@ -250,7 +250,7 @@ class Executor:
             value = self._traced(key, lease, task, args, payload)
         except BaseException as error:  # whatever it raises, this process goes on
             self._leave(key)
-            outcome = running.failure(error, lease, self._interrupts.get(key))
+            outcome = running.failure(error, lease, self._interrupts.get(key), home=task.func.__module__)
             telling.finished(lease, task, args, payload, outcome)
         else:
             self._leave(key)

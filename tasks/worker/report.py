@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from tasks import postgres, states, tally
+from tasks import failures, postgres, states, tally
 from tasks.contract import Crashed, Lease, Outcome, Released, Succeeded
 from tasks.decide import Decision
 from tasks.lifecycle import Extension, Settlement
@@ -49,6 +49,8 @@ class Report:
 
     def settled(self, settlement: Settlement) -> None:
         ended: Counter[tuple[str, str, type[Outcome], str]] = Counter()
+        if failed := [entry for entry in settlement.written if entry[2].recorded]:
+            failures.here.add(failed)
         for lease, outcome, decision in settlement.written:
             ended[lease.queue, lease.handler, type(outcome), decision.transition.name] += 1
             level = _level(lease, outcome, decision)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
@@ -26,6 +26,7 @@ from tasks.contract import (
     TimedOut,
 )
 from tasks.errors import GiveUp, ResultTooLarge, Retry, UnstorableResult
+from tasks.fingerprint import Frame, own_frame
 from tasks.storable import to_json
 
 PLAIN = (bool, int, float, str)  # what is JSON as it is
@@ -43,9 +44,9 @@ class Interrupt:
     why: str
     heard: bool = False  # it was raised in the handler
 
-    def outcome(self, lease: Lease, where: str) -> Outcome:
+    def outcome(self, lease: Lease, where: str, frame: str = "") -> Outcome:
         if self.why == "timeout" and lease.timeout is not None:
-            return TimedOut(lease.timeout, where)
+            return TimedOut(lease.timeout, where, frame)
         if self.why == "cancel":
             return Cancelled(where)
         return Released(started=True)
@@ -96,11 +97,14 @@ def success(value: Any, *, limit_bytes: int) -> Outcome:
         return Failed(ErrorReport.of(type(error), str(error)), retryable=False)
 
 
-def failure(error: BaseException, lease: Lease, interrupt: Interrupt | None) -> Outcome:
-    """What an exception means. After an interrupt, it means that the handler obeyed."""
-    report = report_of(error)
+def failure(error: BaseException, lease: Lease, interrupt: Interrupt | None, *, home: str = "") -> Outcome:
+    """What an exception means. After an interrupt, it means that the handler obeyed.
+
+    ``home``: the module of the handler.
+    """
+    report = report_of(error, home=home)
     if interrupt is not None:
-        return interrupt.outcome(lease, report.traceback)
+        return interrupt.outcome(lease, report.traceback, report.frame)
     match error:
         case TypeError() if _never_began(error):  # with these arguments it cannot be called
             return Failed(report, retryable=False)
@@ -112,10 +116,18 @@ def failure(error: BaseException, lease: Lease, interrupt: Interrupt | None) -> 
             return Failed(report)
 
 
-def report_of(error: BaseException) -> ErrorReport:
+def report_of(error: BaseException, *, home: str = "") -> ErrorReport:
     """Type, message and the last frames, whatever the exception does when it is asked."""
     kind = type(error)
-    return ErrorReport.bounded(f"{kind.__module__}.{kind.__qualname__}", _text_of(error), _traceback(error))
+    frame = own_frame(_frames(error), home=home)
+    return ErrorReport.bounded(
+        f"{kind.__module__}.{kind.__qualname__}", _text_of(error), _traceback(error), frame
+    )
+
+
+def _frames(error: BaseException) -> Iterator[Frame]:
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        yield Frame(str(frame.f_globals.get("__name__")), frame.f_code.co_filename, frame.f_code.co_qualname)
 
 
 def _never_began(error: BaseException) -> bool:

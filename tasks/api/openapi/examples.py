@@ -81,7 +81,11 @@ ATTEMPT: dict[str, Any] = {
     "started_at": "2026-01-31T04:53:09.784706Z",
     "ended_at": "2026-01-31T04:53:09.801149Z",
     "worker_id": "host-1:4711:9f3c",
-    "error": {**ERROR, "traceback": "Traceback (most recent call last):\n  …"},
+    "error": {
+        **ERROR,
+        "traceback": "Traceback (most recent call last):\n  …",
+        "fingerprint": "9f2c4e07b1d85a36",
+    },
 }
 TOKEN: dict[str, Any] = {
     "id": TOKEN_ID,

@@ -115,7 +115,20 @@ _ATTEMPT: Mapping[str, Schema] = {
     "started_at": TIME_OR_NULL,
     "ended_at": TIME_OR_NULL,
     "worker_id": TEXT,
-    "error": _or_null(object_of({"type": TEXT, "message": TEXT, "traceback": TEXT})),
+    "error": _or_null(
+        object_of(
+            {
+                "type": TEXT,
+                "message": TEXT,
+                "traceback": TEXT,
+                "fingerprint": _said(
+                    {"type": ["string", "null"]},
+                    "The same for what failed in the same way: handler, type, and place in its own code. "
+                    "Null: it was cancelled.",
+                ),
+            }
+        )
+    ),
 }
 _TOKEN: Mapping[str, Schema] = {
     "id": ID,
