@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from tasks.masking import masked, masked_text
 from tasks.models import Task
 from tasks.pending import Code, Reason
 from tasks.spans import UNITS
@@ -21,6 +22,7 @@ from tasks.states import Status
 NOTHING = "–"  # noqa: RUF001 - a dash for an empty cell
 COLOURED_CHARS = 20_000  # longer JSON is shown in one colour
 ERROR_CHARS = 160  # of an error in a list
+MASKED_CHARS = 1_000  # of it are looked through for secrets: one that is cut off is not known for one
 
 
 def age(moment: datetime, now: datetime) -> str:
@@ -113,18 +115,35 @@ def took(task: Task) -> timedelta | None:
     return task.finished_at - task.attempted_at
 
 
+def error_type(dotted: str) -> str:
+    """``ValueError`` needs no module before it; others do."""
+    return dotted.removeprefix("builtins.")
+
+
 def error_line(error: Any) -> str:
     """An error in a line for a list: ``ValueError: no such customer``."""
     if not isinstance(error, dict):
         return ""
     name = str(error.get("type", "")).rpartition(".")[2]
-    line = " ".join(f"{name}: {error.get('message', '')}".split())
+    message = masked_text(str(error.get("message", ""))[:MASKED_CHARS])
+    line = " ".join(f"{name}: {message}".split() if message else name.split())
     return line if len(line) <= ERROR_CHARS else f"{line[: ERROR_CHARS - 1]}…"
 
 
+def visible(text: str) -> str:
+    """JSON or a text of one line or more, with what cannot be seen as escapes: marks that turn the
+    direction of writing can make a line look like another one.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return f"\\u{ord(character):04x}" if character < "\uffff" else json.dumps(character)[1:-1]
+
+
 def pretty(value: Any) -> SafeString:
-    """JSON in lines, its names and values in colour."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    """JSON in lines, its names and values in colour, its secrets masked."""
+    text = visible(json.dumps(masked(value), indent=2, ensure_ascii=False))
     if len(text) > COLOURED_CHARS:
         return format_html('<pre class="json">{}</pre>', text)
     return format_html(

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.admin import words
+from tasks.masking import masked
 from tasks.models import Task
 from tasks.states import Status
 
@@ -121,7 +122,13 @@ VALUES = st.recursive(
 def test_coloured_json_is_the_same_json(value: Any) -> None:
     text = html.unescape(re.sub(r"<[^>]*>", "", words.pretty(value)))
 
-    assert text == json.dumps(value, indent=2, ensure_ascii=False)
+    assert json.loads(text) == masked(json.loads(json.dumps(value)))
+
+
+def test_json_is_shown_as_it_was_given_with_what_cannot_be_seen_written_out() -> None:
+    text = html.unescape(re.sub(r"<[^>]*>", "", words.pretty({"ü😀": "a\u202eb\x7f\U000e0041"})))
+
+    assert text == '{\n  "ü😀": "a\\u202eb\\u007f\\udb40\\udc41"\n}'
 
 
 def test_large_json_is_shown_in_one_colour() -> None:

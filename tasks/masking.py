@@ -1,0 +1,196 @@
+"""What is not shown of payloads, results and errors: one rule for every page. Pure.
+
+A value is masked by the name that leads to it, and parts of a text by what they look like. It errs on
+the side of hiding: a secret that was shown cannot be hidden again.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+MASK = "••••••••"
+
+# anywhere in a name, without what separates its words: apiKey, X-Api-Key, API_KEY
+_WITHIN = (
+    "password", "passwd", "passphrase", "passcode", "passwort", "secret", "token", "apikey", "accesskey",
+    "privatekey", "signingkey", "encryptionkey", "sshkey", "authorization", "credential", "cookie",
+    "sessionid", "sessionkey", "bearer", "signature", "connectionstring",
+)  # fmt: skip
+# as a word of its own: "author" is no secret, "pinned" neither
+_WORDS = frozenset(
+    (
+        "auth",
+        "oauth",
+        "pass",
+        "pwd",
+        "pw",
+        "pin",
+        "otp",
+        "totp",
+        "cvv",
+        "cvc",
+        "jwt",
+        "sig",
+        "ssn",
+        "csrf",
+        "xsrf",
+    )
+)
+# max_tokens: of a number that is a measure these say so
+_MEASURES = frozenset(
+    ("max", "min", "count", "total", "limit", "number", "num", "length", "size", "ttl", "seconds", "used")
+)
+_NAME_OF_A_PAIR = ("name", "key", "header", "field", "param")
+_VALUE_OF_A_PAIR = ("value", "val", "content")
+
+_WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_NO_WORD = re.compile(r"[\W_]+")
+
+
+@lru_cache(maxsize=4096)
+def _words(name: str) -> tuple[str, ...]:
+    plain = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+    return tuple(word.casefold() for word in _NO_WORD.split(_WORD_ENDS.sub("_", plain)) if word)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a name says that its value is a secret."""
+    words = _words(name[:200])
+    joined = "".join(words)
+    return any(part in joined for part in _WITHIN) or not _WORDS.isdisjoint(words)
+
+
+def masked(value: Any) -> Any:
+    """The same JSON with its secrets masked, at any depth."""
+    if isinstance(value, dict):
+        pair = _secret_of_a_pair(value)
+        return {
+            name: MASK if name == pair or _hides(name, member) else masked(member)
+            for name, member in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return list(_masked_members(value))
+    return masked_text(value) if isinstance(value, str) else value
+
+
+def _hides(name: str, value: Any) -> bool:
+    """None, true and false tell nothing; an empty text, list or object neither."""
+    if not is_secret(name) or value is None or isinstance(value, bool) or value in ("", [], {}):
+        return False
+    is_number = isinstance(value, int | float)
+    return not (is_number and not _MEASURES.isdisjoint(_words(name[:200])))
+
+
+def _secret_of_a_pair(members: dict[str, Any]) -> str | None:
+    """The member to hide of ``{"name": "Authorization", "value": "…"}``."""
+    small = {name.casefold(): name for name in members}
+    names = [members[small[name]] for name in _NAME_OF_A_PAIR if name in small]
+    if not any(isinstance(name, str) and is_secret(name) for name in names):
+        return None
+    value = next((small[name] for name in _VALUE_OF_A_PAIR if name in small), None)
+    return value if value is not None and members[value] not in (None, "") else None
+
+
+def _masked_members(values: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
+    """Also ``["Authorization", "…"]``, and what follows ``--password`` among the arguments of a program."""
+    before: Any = None
+    for place, value in enumerate(values):
+        names_it = isinstance(before, str) and is_secret(before)
+        is_pair = place == 1 and len(values) == 2
+        if names_it and (is_pair or before.startswith("-")) and _hides(before, value):
+            yield MASK
+        else:
+            yield masked(value)
+        before = value
+
+
+# -- within a text. Each pattern is bounded, so that a long text takes no more than its length.
+
+_PEM = re.compile(r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----)[^-]*(-----END [A-Z ]{0,30}PRIVATE KEY-----)?")
+_URL_PASSWORD = re.compile(r"(?<![\w+.-])([A-Za-z][\w+.-]{0,30}://[^\s/:@'\"]{0,256}:)[^\s/@'\"]{1,512}(?=@)")
+_URL_TOKEN = re.compile(r"(?<![\w+.-])(https?://)[^\s/:@'\"]{1,512}(?=@)", re.IGNORECASE)
+_BEARER = re.compile(r"\b(Bearer\s{1,4})[\w.~+/=-]{6,4096}", re.IGNORECASE)
+_HEADER = re.compile(
+    r"(?<![\w-])((?:Proxy-)?Authorization|(?:Set-)?Cookie)(\s{0,4}:\s{0,4})[^\r\n'\"]+", re.IGNORECASE
+)
+_OWN_FORM = re.compile(r"\b(?:tsk_[\w-]{10,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)")
+_QUOTED_NAME = re.compile(r"""(\\{0,3}["'])([^"'\\\r\n]{1,100})\1\s{0,4}[:=]\s{0,4}""")
+_QUOTED_VALUE = re.compile(r"""(\\{0,3}["'])(?!\1)(?:(?!\1)(?:\\.|[^\r\n]))*(\1|$)|()[\d.]+()""")
+_NAME = re.compile(r"(?<![\w.-])()([\w.-]{1,100})(?:=|:\s{0,4}(?=[^\s/]))")
+_VALUE = re.compile(r"()[^\s&;,'\"<>(){}\[\]]+()")
+
+
+def masked_text(text: str) -> str:
+    """A text without the secrets in it: of URLs, headers, ``password=…``, keys and tokens of known forms."""
+    text = _PEM.sub(lambda found: f"{found[1]}{MASK}{found[2] or ''}", text)
+    text = _URL_PASSWORD.sub(rf"\1{MASK}", text)
+    text = _URL_TOKEN.sub(rf"\1{MASK}", text)
+    text = _HEADER.sub(rf"\1\2{MASK}", text)
+    text = _BEARER.sub(rf"\1{MASK}", text)
+    text = _OWN_FORM.sub(MASK, text)
+    text = _without_values(text, _QUOTED_NAME, _QUOTED_VALUE)  # as Python and JSON write them
+    return _without_values(text, _NAME, _VALUE)
+
+
+def _without_values(text: str, name: re.Pattern[str], value: re.Pattern[str]) -> str:
+    """What follows the name of a secret. What follows another name is looked through like all else."""
+    parts, done, at = [], 0, 0
+    while found := name.search(text, at):
+        at = found.end()
+        if is_secret(found[2]) and (secret := value.match(text, at)):
+            opening, closing = (group or "" for group in secret.groups()[:2])
+            parts += [text[done:at], opening, MASK, closing]
+            done = at = secret.end()
+    return "".join([*parts, text[done:]])
+
+
+# -- and back
+
+
+class StillMasked(Exception):
+    """A value is masked, and nobody knows what it was."""
+
+    def __init__(self, pointer: str) -> None:
+        super().__init__(pointer)
+        self.pointer = pointer  # RFC 6901, from where the value begins
+
+
+def unmasked(edited: Any, original: Any) -> Any:
+    """What somebody made of ``masked(original)``, with the secrets that stayed masked at their place.
+
+    Raises StillMasked for a mask where the original has none: what was moved is not filled in.
+    """
+    return _unmasked(edited, masked(original), original, "")
+
+
+def _unmasked(edited: Any, shown: Any, original: Any, at: str) -> Any:
+    if isinstance(edited, str) and MASK in edited:
+        if edited != shown:
+            raise StillMasked(at)
+        return original
+    if isinstance(edited, dict):
+        return {
+            name: _unmasked(member, _member(shown, name), _member(original, name), f"{at}/{_escaped(name)}")
+            for name, member in edited.items()
+        }
+    if isinstance(edited, list):
+        return [
+            _unmasked(member, _member(shown, place), _member(original, place), f"{at}/{place}")
+            for place, member in enumerate(edited)
+        ]
+    return edited
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _member(value: Any, key: Any) -> Any:
+    """None: there is none."""
+    if isinstance(value, dict):
+        return value.get(key)
+    return value[key] if isinstance(value, list) and isinstance(key, int) and key < len(value) else None

@@ -1,0 +1,193 @@
+"""What pages do not show: secrets by the names that lead to them, and by what they look like."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.masking import MASK, StillMasked, is_secret, masked, masked_text, unmasked
+
+SECRET = "s3cr3t-value"
+
+SECRET_NAMES = [
+    "password", "PASSWORD", "Password", "user_password", "passwordHash", "passwd", "pwd", "db-pwd",
+    "passphrase", "secret", "clientSecret", "client_secret", "SECRET_KEY", "aws.secretAccessKey", "token",
+    "access_token", "refreshToken", "csrf", "csrfmiddlewaretoken", "apikey", "api_key", "api-key", "apiKey",
+    "API Key", "x-api-key",
+    "X-Api-Key", "Authorization", "authorization", "Proxy-Authorization", "auth", "http_auth", "oauth",
+    "basicAuth",
+    "credential", "credentials", "private_key", "privateKey", "ssh_key", "Cookie", "Set-Cookie", "session_id",
+    "sessionid", "bearer", "jwt", "signature", "sig", "pin", "PIN", "cvv", "otp", "connectionString",
+    "\uff50\uff41\uff53\uff53\uff57\uff4f\uff52\uff44", "pass\u200bword", "pass word", "token\u02d0",
+    "mailer.smtp.password",
+]  # fmt: skip
+PLAIN_NAMES = [
+    "author", "authority", "compass", "passenger", "pinned", "spin", "key", "public_key", "primary_key",
+    "keyboard", "bypass_cache", "user", "email", "title", "signal", "design", "shipping", "opinion", "monkey",
+    "", "名前",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+def test_a_name_that_means_a_secret(name: str) -> None:
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize("name", PLAIN_NAMES)
+def test_a_name_that_only_sounds_like_it(name: str) -> None:
+    assert not is_secret(name)
+
+
+@pytest.mark.parametrize("value", [SECRET, 4711, 0, 1.5, [SECRET], {"a": SECRET}, [[{"b": SECRET}]], " "])
+def test_whatever_a_secret_is_it_is_masked_whole(value: Any) -> None:
+    assert masked({"token": value}) == {"token": MASK}
+
+
+@pytest.mark.parametrize("value", [None, True, False, "", [], {}])
+def test_what_tells_nothing_is_shown(value: Any) -> None:
+    assert masked({"token": value}) == {"token": value}
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "tokenCount", "token_limit", "password_min_length"])
+def test_a_number_of_tokens_is_no_token(name: str) -> None:
+    assert masked({name: 4096}) == {name: 4096}
+    assert masked({name: "4096"}) == {name: MASK}
+
+
+NESTED: list[Any] = [
+    {"a": {"b": [{"c": {"password": SECRET}}]}},
+    [[[{"api_key": SECRET}]]],
+    {"headers": [{"name": "Authorization", "value": SECRET}]},
+    {"env": [{"Key": "DB_PASSWORD", "Value": SECRET}]},
+    {"headers": [["Authorization", SECRET], ["Accept", "text/html"]]},
+    {"argv": ["mysql", "--password", SECRET, "--user", "ada"]},
+    {"argv": ["mysql", f"--password={SECRET}"]},
+    {"url": f"postgres://ada:{SECRET}@db/shop"},
+    {"url": f"https://{SECRET}@github.com/x.git"},
+    {"url": f"https://api/x?a=1&access_token={SECRET}&b=2"},
+    {"header": f"Authorization: Basic {SECRET}"},
+    {"header": f"Bearer {SECRET}"},
+    {"line": f"host=db password={SECRET} user=ada"},
+    {"dump": json.dumps({"user": "ada", "secret": SECRET})},
+    {"dump": str({"user": "ada", "secret": SECRET})},
+    {"key": f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET.replace('-', '')}\n-----END RSA PRIVATE KEY-----"},
+    f"token={SECRET}",
+    f"shop.Refused: password={SECRET}",
+    f"it failed: no: token: {SECRET}",
+    {"dump": json.dumps({"inner": json.dumps({"deep": json.dumps({"password": SECRET})})})},
+    {"dump": str({"inner": str({"password": SECRET})})},
+    {"dump": json.dumps({"password": f'with "quotes" {SECRET}'})},
+    {"dump": '{"password": "' + SECRET},  # cut off
+    str({"pin": SECRET}),
+]
+
+
+@pytest.mark.parametrize("value", NESTED)
+def test_a_secret_is_found_at_any_depth(value: Any) -> None:
+    text = json.dumps(masked(value), ensure_ascii=False)
+
+    assert SECRET not in text
+    assert SECRET.replace("-", "") not in text
+    assert MASK in text
+
+
+def test_tokens_of_this_service_and_signed_ones_are_known_by_their_form() -> None:
+    jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl"
+
+    assert masked_text(f"got tsk_abcdefghij0123456789, then {jwt}.") == f"got {MASK}, then {MASK}."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no such customer: 42", "KeyError: 'password'", "https://shop.example/a?page=2#top",
+        "ada@example.com", "12:30:45", "a = b", "C:\\temp",
+        "see https://shop.example:8000/x", "ratio: 0.5", "", "\n\n", "x=1&y=2",
+    ],
+)  # fmt: skip
+def test_a_text_without_secrets_stays_as_it_is(text: str) -> None:
+    assert masked_text(text) == text
+
+
+def test_what_is_masked_is_a_copy() -> None:
+    payload = {"password": SECRET, "list": [{"token": SECRET}]}
+
+    masked(payload)
+
+    assert payload == {"password": SECRET, "list": [{"token": SECRET}]}
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["a", "a=", "'", "://", "a:", "-----BEGIN PRIVATE KEY-----", "'a':'", "Bearer ", "eyJ", "\\", "Cookie:",
+     "http://a:b", "tsk_", "'a':'\\", "a.", "-", " : "],
+)  # fmt: skip
+def test_a_long_text_takes_no_more_than_its_length(piece: str) -> None:
+    """A pattern that tries each beginning with each end would take minutes for these."""
+    text = piece * (256 * 1024 // len(piece))
+    began = time.process_time()
+
+    masked_text(text)
+
+    assert time.process_time() - began < 20
+
+
+# -- and back
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from([SECRET, "x", f"token={SECRET}", MASK]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["password", "a", "b", "name", "value", "Authorization"]), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_what_was_not_touched_comes_back_as_it_was(value: Any) -> None:
+    assert unmasked(masked(value), value) == value
+
+
+@given(JSON)
+def test_masking_twice_is_masking_once(value: Any) -> None:
+    assert masked(masked(value)) == masked(value)
+
+
+def test_edits_beside_a_mask_are_kept() -> None:
+    original = {"card": {"token": SECRET, "name": "Ada"}, "to": [1, 2]}
+
+    edited = {"card": {"token": MASK, "name": "Eve"}, "to": [3], "new": True}
+
+    assert unmasked(edited, original) == {"card": {"token": SECRET, "name": "Eve"}, "to": [3], "new": True}
+
+
+def test_a_secret_can_be_written_anew() -> None:
+    assert unmasked({"token": "new"}, {"token": SECRET}) == {"token": "new"}
+
+
+@pytest.mark.parametrize(
+    ("edited", "pointer"),
+    [
+        ({"note": MASK}, "/note"),
+        ({"card": {"name": MASK}}, "/card/name"),
+        ({"list": [MASK]}, "/list/0"),
+        ({"token": f"x{MASK}"}, "/token"),
+        ({"token": {"a": MASK}}, "/token/a"),
+        ({"a/b~": MASK}, "/a~1b~0"),
+        (MASK, ""),
+    ],
+)
+def test_a_mask_at_another_place_brings_nothing_back(edited: Any, pointer: str) -> None:
+    """Else a secret could be moved to where it is shown."""
+    with pytest.raises(StillMasked) as caught:
+        unmasked(edited, {"token": SECRET, "card": {"name": "Ada"}})
+
+    assert caught.value.pointer == pointer
