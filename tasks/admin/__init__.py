@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from tasks.admin import operations, queues, tasks, tokens, workers  # noqa: F401 - they register their pages
+from tasks.admin import (  # noqa: F401 - they register their pages
+    failures,
+    operations,
+    queues,
+    tasks,
+    tokens,
+    workers,
+)
 from tasks.admin.login import LoginForm
 
 admin.site.site_header = admin.site.site_title = "Task service"
