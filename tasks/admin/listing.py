@@ -17,6 +17,7 @@ from django.utils.http import urlencode
 from tasks import stats
 from tasks.admin.chosen import NEWER, OLDER, BadAddress, Chosen, chosen
 from tasks.admin.filters import StatusFilter, TaskFilter
+from tasks.admin.rights import rights_of
 from tasks.ids import made_at
 from tasks.models import Task
 from tasks.pending import Situation
@@ -25,8 +26,6 @@ from tasks.states import Status
 
 if TYPE_CHECKING:
     Tasks = QuerySet[Task]
-
-MAY_SEE_PAYLOADS = "tasks.view_payload"
 
 
 class TaskChangeList(ChangeList):
@@ -43,7 +42,7 @@ class TaskChangeList(ChangeList):
             self._tidy_params()
             try:
                 self.place = self._place()
-                may = request.user.has_perm(MAY_SEE_PAYLOADS)
+                may = rights_of(request).look_inside
                 self.chosen = chosen({**self.params, "q": self.query}, may_see_payloads=may)
             except BadAddress as error:
                 raise IncorrectLookupParameters from error

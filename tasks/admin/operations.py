@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from tasks import operations
 from tasks.admin import page, words
 from tasks.admin.chosen import EVER, SPANS, BadAddress, Chosen, chosen
-from tasks.admin.listing import MAY_SEE_PAYLOADS
+from tasks.admin.rights import rights_of
 from tasks.admin.window import Window
 from tasks.models import Operation, Task
 from tasks.operations import HANDLER, QUEUE, VERBS, Verb
@@ -92,7 +92,7 @@ class OperationAdmin(Window):
         try:
             found = chosen(
                 params,
-                may_see_payloads=request.user.has_perm(MAY_SEE_PAYLOADS),
+                may_see_payloads=rights_of(request).look_inside,
                 statuses=verb.statuses,
                 spared=HANDLER,
                 newest=_newest(params),

@@ -1,13 +1,14 @@
-"""What the page of one task shows: facts, values and attempts, ready for the template."""
+"""What the page of one task shows: its life, values and facts, ready for the template."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Model
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -15,8 +16,12 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from tasks import states
-from tasks.admin import words
-from tasks.models import Attempt, Task, Worker
+from tasks.admin import timeline, tracebacks, words
+from tasks.admin.curl import curl
+from tasks.admin.rights import Rights
+from tasks.admin.timeline import Run, Step
+from tasks.masking import masked_text
+from tasks.models import Attempt, Failure, Task, Worker
 from tasks.models.task import database
 from tasks.pending import Situation
 from tasks.states import Status
@@ -26,39 +31,115 @@ RUNS_SHOWN = 20  # tracebacks are long
 Fact = tuple[str, Any]  # a label, and a value that is text or safe
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One attempt, whether it has a row of its own or is told by the task's."""
-
-    number: int
-    badge: SafeString
-    started: SafeString | str
-    took: str
-    worker: SafeString | str
-    error_type: str = ""
-    message: str = ""
-    traceback: str = ""
-
-
-def of(task: Task, situation: Situation) -> dict[str, Any]:
-    now, why = timezone.now(), situation.why(task)
+def of(task: Task, request: HttpRequest, rights: Rights) -> dict[str, Any]:
+    now, situation = timezone.now(), Situation()
+    why = situation.why(task)
     recorded = Attempt.objects.using(database()).filter(task=task).order_by("-number", "-pk")
     shown = list(recorded[: RUNS_SHOWN + 1])
+    unseen = recorded.count() - RUNS_SHOWN if len(shown) > RUNS_SHOWN else 0
     workers = _known_workers({task.worker_id, *(attempt.worker_id for attempt in shown)})
-    runs = [*_run_of_the_row(task, workers, now), *(_run(row, workers, now) for row in shown[:RUNS_SHOWN])]
-    facts = [("Why it waits", why.detail if why else ""), *_facts(task, workers, now)]
+    runs = timeline.runs_of(task, shown[:RUNS_SHOWN])
+    steps = timeline.steps_of(task, runs, unseen=unseen, waits=why.detail if why else "")
+    told = Told(now, workers, _known_failures(runs), rights, task, last=runs[-1] if runs else None)
     return {
         "badge": words.status_badge(task.status),
         "standing": words.standing(task, now, why),
-        "facts": [(label, value) for label, value in facts if value not in (None, "")],
-        "values": list(_values(task)),
-        "runs": runs,
-        "more_runs": recorded.count() - RUNS_SHOWN if len(shown) > RUNS_SHOWN else 0,
+        "why": why,
+        "strip": timeline.strip_of(task, runs, now) if runs and not unseen else [],
+        "steps": [told.step(step) for step in steps],
+        "facts": [
+            (label, value) for label, value in _facts(task, workers, now) if value not in (None, "", False)
+        ],
+        "values": list(_values(task)) if rights.look_inside else [],
+        "curl": curl(task, request) if rights.clone else "",
+        "rights": rights,
+        "levers": _levers(task, rights, now),
     }
+
+
+def _levers(task: Task, rights: Rights, now: datetime) -> dict[str, bool]:
+    return {
+        "retry": rights.retry and may_retry(task),
+        "cancel": rights.cancel and may_cancel(task),
+        "run_now": rights.run_now and may_run_now(task, now),
+        "clone": rights.clone,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How the steps of a task's life are written."""
+
+    now: datetime
+    workers: Collection[str]
+    failures: Collection[str]
+    rights: Rights
+    task: Task
+    last: Run | None
+
+    def step(self, step: Step) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "kind": step.kind,
+            "state": step.state,
+            "label": step.label,
+            "note": step.note,
+        }
+        if step.at:
+            told["when"] = words.moment(step.at, self.now)
+        if step.length is not None:
+            told["length"] = words.span(step.length)
+        if step.run:
+            told["run"] = self._run(step.run)
+        if step.state == Status.CANCELLED and self.task.cancel_reason:
+            told["reason"] = self.task.cancel_reason
+        if step.kind == "moment" and step.state == Status.FAILED and _failed_by_itself(self.task):
+            told["error"] = self._error(self.task.error["type"], self.task.error.get("message", ""))
+        return told
+
+    def _run(self, run: Run) -> dict[str, Any]:
+        is_last, inside = run is self.last, self.rights.look_inside
+        told: dict[str, Any] = {
+            "number": run.number,
+            "badge": words.badge(run.outcome, run.label),
+            "length": words.span(run.lasted(self.now)) if run.started else "",
+            "goes_on": run.ended is None,
+            "worker": _worker(run.worker, self.workers),
+            "traceback": tracebacks.folded(run.traceback, self.task.handler)
+            if run.traceback and inside
+            else "",
+            "open": is_last and self.task.status != Status.COMPLETED,
+        }
+        if run.error_type:
+            told["error"] = self._error(run.error_type, run.message)
+        if run.fingerprint in self.failures:
+            told["failure"] = reverse("admin:tasks_failure_change", args=(run.fingerprint,))
+        if is_last and self.task.cancel_requested_at:
+            told["asked"] = words.moment(self.task.cancel_requested_at, self.now)
+            told["reason"] = self.task.cancel_reason
+        if run.ended is None:
+            told["limit"] = _timeout(self.task.timeout_seconds)
+            told["lease"] = words.moment(self.task.lease_expires_at, self.now)
+        return told
+
+    def _error(self, kind: str, message: str) -> dict[str, str]:
+        """What it says may be as private as the payload; its type is not."""
+        return {
+            "type": words.error_type(kind),
+            "message": masked_text(message) if self.rights.look_inside else "",
+        }
+
+
+def _failed_by_itself(task: Task) -> bool:
+    """Without an attempt that has told of it: it expired, for example."""
+    return isinstance(task.error, dict) and task.error.get("attempt") is None and "type" in task.error
 
 
 def may_retry(task: Task) -> bool:
     return task.status in states.RETRY.sources
+
+
+def may_run_now(task: Task, now: datetime) -> bool:
+    return task.status == Status.PENDING and task.run_at is not None and task.run_at > now
 
 
 def may_cancel(task: Task) -> bool:
@@ -87,38 +168,32 @@ def _worker(worker_id: str, known: Collection[str]) -> SafeString | str:
     return link(Worker, worker_id, worker_id) if worker_id in known else worker_id
 
 
+def _known_failures(runs: Sequence[Run]) -> frozenset[str]:
+    """The groups that are written down already, and not forgotten yet."""
+    marks = {run.fingerprint for run in runs if run.fingerprint}
+    known = Failure.objects.using(database()).filter(pk__in=marks) if marks else ()
+    return frozenset(failure.pk for failure in known)
+
+
 def _facts(task: Task, workers: Collection[str], now: datetime) -> Iterator[Fact]:
+    """What the timeline leaves out."""
+    pending = task.status == Status.PENDING
     yield "Id", format_html("<code>{}</code>", task.pk)
     yield "Handler", tasks_link(task.handler, handler=task.handler)
     yield "Queue", tasks_link(task.queue, queue=task.queue)
     yield "Priority", str(task.priority)
     yield "Attempts", _attempts(task)
     yield "Timeout", _timeout(task.timeout_seconds)
-    yield "Created", words.moment(task.created_at, now)
-    for label, moment in _moments(task):
-        if moment:
-            yield label, words.moment(moment, now)
+    yield "Not before", task.run_at and pending and task.run_at > now and words.moment(task.run_at, now)
+    yield "Expires", task.expires_at and words.moment(task.expires_at, now)
     took = words.took(task)
     yield "Took", took and words.span(took)
-    yield "Why cancelled", task.cancel_reason
     yield "Worker", _worker(task.worker_id, workers)
     yield "Crashes", task.crashes or None
     yield "Handed back", task.releases or None
     yield "Unique key", task.unique_key
     yield "Tags", ", ".join(map(str, task.tags))
     yield "Owner", task.owner
-
-
-def _moments(task: Task) -> Iterator[tuple[str, datetime | None]]:
-    pending = task.status == Status.PENDING
-    yield "Not before", task.run_at
-    yield "Expires", task.expires_at
-    yield "Ready since", task.ready_at if pending else None
-    yield "First started", task.started_at if task.started_at != task.attempted_at else None
-    yield "Started", task.attempted_at
-    yield "Lease until", task.lease_expires_at
-    yield "Asked to stop", task.cancel_requested_at
-    yield "Finished", task.finished_at
 
 
 def _attempts(task: Task) -> str:
@@ -136,33 +211,3 @@ def _values(task: Task) -> Iterator[Fact]:
     yield "Payload", words.pretty(task.payload)
     if task.args:
         yield "Arguments", words.pretty(task.args)
-    if task.error:
-        yield "Last error", words.pretty(task.error)
-
-
-def _run_of_the_row(task: Task, workers: Collection[str], now: datetime) -> Iterator[Run]:
-    """The attempt that runs or succeeded, which has no row of its own."""
-    if task.status not in (Status.PROCESSING, Status.COMPLETED):
-        return
-    end = task.finished_at or now
-    yield Run(
-        number=task.attempt,
-        badge=words.status_badge(task.status),
-        started=words.moment(task.attempted_at, now),
-        took=words.span(end - task.attempted_at) if task.attempted_at else "",
-        worker=_worker(task.worker_id, workers),
-    )
-
-
-def _run(attempt: Attempt, workers: Collection[str], now: datetime) -> Run:
-    outcome = Attempt.Outcome(attempt.outcome)
-    return Run(
-        number=attempt.number,
-        badge=words.badge(outcome.value, outcome.label.capitalize()),
-        started=words.moment(attempt.started_at, now),
-        took=words.span(attempt.ended_at - attempt.started_at) if attempt.started_at else "",
-        worker=_worker(attempt.worker_id, workers),
-        error_type=attempt.error_type,
-        message=attempt.message,
-        traceback=attempt.traceback,
-    )

@@ -1,4 +1,4 @@
-"""Tasks: a list to find them, a page for each, and two levers."""
+"""Tasks: a list to find them, a page for each, and levers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from django.shortcuts import render
 
 from tasks import lifecycle
 from tasks.admin import page
+from tasks.admin.cloning import Clonable
+from tasks.admin.rights import rights_of
 from tasks.admin.task_list import TaskList
+from tasks.errors import InvalidFields
 from tasks.lifecycle import Cancellation
 from tasks.models import Task
 from tasks.models.task import database
-from tasks.pending import Situation
-from tasks.states import FINISHED
+from tasks.specs import reason_from_json
+from tasks.states import FINISHED, Status
+from tasks.storable import storable_text
 
 if TYPE_CHECKING:
     Tasks = QuerySet[Task]
@@ -30,10 +34,10 @@ BOTH = [ActionLocation.CHANGE_LIST, ActionLocation.CHANGE_FORM]
 
 
 @admin.register(Task)
-class TaskAdmin(TaskList):
+class TaskAdmin(Clonable, TaskList):
     """Fields cannot be edited here: status has rules, see ``states``."""
 
-    actions = ("retry", "cancel", "remove")
+    actions = ("retry", "cancel", "remove", "run_now")
 
     # -- the page of one task
 
@@ -43,21 +47,20 @@ class TaskAdmin(TaskList):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        context.update(page.of(kwargs["obj"], Situation()))
+        context.update(page.of(kwargs["obj"], request, rights_of(request)))
         context["title"], context["subtitle"] = str(kwargs["obj"]), None
-        context["levers"] = {
-            "retry": self.has_retry_permission(request) and page.may_retry(kwargs["obj"]),
-            "cancel": self.has_cancel_permission(request) and page.may_cancel(kwargs["obj"]),
-        }
         return super().render_change_form(request, context, *args, **kwargs)
 
     # -- the levers
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("tasks.retry_task")
+        return rights_of(request).retry
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("tasks.cancel_task")
+        return rights_of(request).cancel
+
+    def has_run_now_permission(self, request: HttpRequest) -> bool:
+        return rights_of(request).run_now
 
     def has_remove_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("tasks.delete_task")
@@ -75,12 +78,27 @@ class TaskAdmin(TaskList):
 
     @admin.action(description="Cancel", permissions=["cancel"], location=BOTH)
     def cancel(self, request: HttpRequest, chosen: Tasks) -> None:
+        try:
+            reason = _reason_in(request)
+        except InvalidFields as error:
+            self.tell(request, f"Nothing was cancelled: {error}.", done=False)
+            return
         ids = _ids_of(request)
-        answer = lifecycle.cancel(ids)
+        answer = lifecycle.cancel(ids, reason=reason)
         sentence = _cancelled(answer, asked=len(ids))
         self.tell(request, sentence, done=bool(answer.cancelled or answer.requested))
-        self.note(request, _rows(answer.cancelled), "Cancelled by hand.")
-        self.note(request, _rows(answer.requested), "Asked to stop by hand.")
+        why = f": {reason}" if reason else "."
+        self.note(request, _rows(answer.cancelled), f"Cancelled by hand{why}")
+        self.note(request, _rows(answer.requested), f"Asked to stop by hand{why}")
+
+    @admin.action(description="Run now", permissions=["run_now"], location=[ActionLocation.CHANGE_FORM])
+    def run_now(self, request: HttpRequest, chosen: Tasks) -> None:
+        for task_id in _ids_of(request)[:1]:
+            if lifecycle.run_now(task_id) == Status.PENDING:
+                self.tell(request, "It need not wait for its time any more.", done=True)
+                self.note(request, _rows([task_id]), "Made to run now by hand.")
+            else:
+                self.tell(request, "It is not pending any more.", done=False)
 
     @admin.action(description="Delete…", permissions=["remove"])
     def remove(self, request: HttpRequest, chosen: Tasks) -> HttpResponse | None:
@@ -102,6 +120,12 @@ class TaskAdmin(TaskList):
 def _ids_of(request: HttpRequest) -> list[UUID]:
     """Those that were ticked, even if they no longer match the filter: the answer is about them."""
     return [UUID(given) for given in request.POST.getlist(ACTION_CHECKBOX_NAME)]
+
+
+def _reason_in(request: HttpRequest) -> str | None:
+    """Raises InvalidFields."""
+    given = storable_text(request.POST.get("reason", "")).strip()
+    return reason_from_json({"reason": given}) if given else None
 
 
 def _rows(ids: Sequence[UUID]) -> Tasks:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -55,6 +55,7 @@ class Window(ModelAdmin):
         """A message in green when something was done, else in yellow."""
         self.message_user(request, sentence, messages.SUCCESS if done else messages.WARNING)
 
-    def note(self, request: HttpRequest, rows: Iterable[Model], sentence: str) -> None:
-        """Write into the history of each row what was done to it, and by whom."""
-        LogEntry.objects.log_actions(request.user.pk, rows, CHANGE, sentence)  # type: ignore[arg-type]  # any rows
+    def note(self, request: HttpRequest, rows: Iterable[Model], sentence: str, *, made: bool = False) -> None:
+        """Write into the history of each row what was done to it, and by whom. ``made``: it is new."""
+        what = ADDITION if made else CHANGE
+        LogEntry.objects.log_actions(request.user.pk, rows, what, sentence)  # type: ignore[arg-type]  # any rows

@@ -15,7 +15,7 @@ from django.utils import timezone
 from tasks import lifecycle, operations, tokens
 from tasks.contract import Cancelled, Crashed, ErrorReport, Failed, Succeeded, TaskSpec
 from tasks.grants import Scope
-from tasks.models import Operation, Task, Worker
+from tasks.models import Failure, Operation, Task, Worker
 from tasks.states import Status
 from tasks.tests.browsers import CHROMIUM, NO_CHROMIUM, SIZES
 from tasks.tests.rows import claimant
@@ -30,6 +30,7 @@ pytestmark = [
 ]
 
 TOKENS = "/admin/tasks/token/"
+FAILURES = "/admin/tasks/failure/"
 EVIL = "</pre><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 
 
@@ -106,7 +107,25 @@ def life() -> dict[str, Task]:
     worker = Worker(id="host:1:worker", host="host", pid=1, executors=3, handlers=["demo.echo"])
     lifecycle.present(worker, now=now)
     lifecycle.pause(["one"])
+    write_down(made["failed"])
     return made
+
+
+def write_down(task: Task) -> None:
+    """The failure of its last attempt, as a worker would."""
+    attempt = task.attempts.order_by("-pk")[0]
+    Failure.objects.create(
+        fingerprint=str(task.fingerprint),
+        handler=task.handler,
+        error_type=attempt.error_type,
+        frame=EVIL,
+        message=attempt.message,
+        traceback=attempt.traceback,
+        task_id=task.pk,
+        count=1,
+        first_seen_at=attempt.ended_at,
+        last_seen_at=attempt.ended_at,
+    )
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -117,6 +136,11 @@ def test_every_page_fits_its_window_and_complains_of_nothing(visit: Visitor, siz
     urls = ["/admin/", "/admin/tasks/", "/admin/auth/user/", TASKS, WORKERS, QUEUES, f"{QUEUES}add/"]
     urls += [f"{TASKS}?status=failed", f"{TASKS}?q=nothing-like-it", f"{TASKS}{made['failed'].pk}/history/"]
     urls += [f"{TASKS}?q=quue%3Ax", f"{OPERATIONS}add/?verb=retry&status=failed", OPERATIONS]
+    urls += [
+        f"{TASKS}{made['failed'].pk}/clone/",
+        FAILURES,
+        f"{FAILURES}{made['failed'].fingerprint}/change/",
+    ]
     urls += [f"{QUEUES}one/change/", f"{WORKERS}host_3A1_3Aworker/change/", *map(page_of, made.values())]
 
     for url in urls:
@@ -145,8 +169,10 @@ def test_no_text_that_comes_from_outside_runs_or_is_blocked_as_a_script(visit: V
     worker = Worker(id=text, host=text, pid=1, executors=3, handlers=[text], queues=[text])
     lifecycle.present(worker, now=timezone.now())
     token, _ = tokens.issue(text, owner=text, scopes=[Scope.READ], queues=[text], now=timezone.now())
+    write_down(failed)
     page = visit()
     listed = ["/admin/", TASKS, WORKERS, QUEUES, TOKENS, page_of(failed), page_of(running)]
+    listed += [f"{TASKS}{failed.pk}/clone/", FAILURES, f"{FAILURES}{failed.fingerprint}/change/"]
     listed += [
         f"{TOKENS}{token.pk}/change/",
         f"{TOKENS}{token.pk}/delete/",
@@ -173,13 +199,66 @@ def test_themes_differ_and_the_switch_changes_them(visit: Visitor) -> None:
 def test_a_traceback_unfolds(visit: Visitor) -> None:
     page = visit()
     page.goto(page_of(life()["failed"]))
-    traceback = page.locator(".runs pre").first
-    assert not traceback.is_visible()
+    traceback = page.locator(".traceback pre").first
+    assert traceback.is_visible()  # of the last attempt
 
+    page.click("summary:has-text('Traceback')")
+    assert not traceback.is_visible()
     page.click("summary:has-text('Traceback')")
 
     assert traceback.is_visible()
-    assert "window.hacked" in traceback.inner_text()
+    assert "window.hacked" in page.locator(".trace").first.inner_text()
+
+
+def test_the_curl_command_is_copied_with_a_click(visit: Visitor) -> None:
+    page = visit()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(page_of(life()["completed"]))
+
+    page.click("button:has-text('Copy')")
+    page.wait_for_selector("button:has-text('Copied')")
+
+    assert page.evaluate("navigator.clipboard.readText()") == page.locator("#curl").inner_text()
+
+
+def test_over_plain_http_the_curl_command_is_selected_and_copied(visit: Visitor) -> None:
+    page = visit()
+    page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.goto(page_of(life()["completed"]))
+
+    page.click("button:has-text('Copy')")
+    page.wait_for_selector("button:has-text('Copied')")
+
+    assert page.evaluate("getSelection().toString()").strip() == page.locator("#curl").inner_text().strip()
+
+
+def test_a_task_is_cloned_with_edits_by_hand(visit: Visitor) -> None:
+    made = life()["completed"]
+    page = visit(size="phone")
+    page.goto(page_of(made))
+
+    page.click("a:has-text('Clone')")
+    page.fill("textarea", "{")
+    page.click("button:has-text('Make the clone')")
+    page.wait_for_selector("text=This is no JSON")
+    page.fill("textarea", '{"b": 2}')
+    page.click("button:has-text('Make the clone')")
+
+    page.wait_for_selector(f"text=This is the clone of {made.pk}.")
+    assert [task.payload for task in Task.objects.exclude(pk=made.pk).filter(queue="three")] == [{"b": 2}]
+
+
+def test_a_group_of_failures_is_run_again_by_hand(visit: Visitor) -> None:
+    failed = life()["failed"]
+    page = visit()
+    page.goto(FAILURES)
+
+    page.click(".field-what a")
+    page.click("button:has-text('Run all 1 again')")
+
+    page.wait_for_selector("text=1 of 1 queued again; 0 still failed.")
+    failed.refresh_from_db()
+    assert failed.status == Status.PENDING
 
 
 def test_chosen_tasks_run_again(visit: Visitor) -> None:
@@ -249,8 +328,11 @@ def test_the_page_of_a_task_cancels_it_and_runs_it_again(visit: Visitor) -> None
     page = visit(size="phone")
     page.goto(page_of(pending))
 
-    page.click("button:has-text('Cancel')")
+    page.click("summary:has-text('Cancel')")
+    page.fill("input[name=reason]", "not needed")
+    page.press("input[name=reason]", "Enter")
     page.wait_for_selector("text=1 of 1 cancelled.")
+    page.wait_for_selector("text=Why: not needed")
     page.click("button:has-text('Run again')")
     page.wait_for_selector("text=1 of 1 queued again.")
 
