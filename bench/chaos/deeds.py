@@ -26,7 +26,7 @@ OUTAGE_SECONDS = {
 }
 BESIDE_SLEEP = {"kill-api", "kill-api-process", "stop-api"}
 NOT_BESIDE_OUTAGES = {"pause-worker", "pause-dispatcher-for-a-lease"}
-AGE_SECONDS = (0.3, 2.0)  # of a run, so that it takes a while, and for a while yet
+AGE_SECONDS = (1.1, 2.5)  # of a run that is one of the long ones, and goes on for a while
 
 Act = Callable[[Scene, Deed], str]  # to whom it was done; "" when there was nobody
 
