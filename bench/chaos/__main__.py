@@ -81,6 +81,7 @@ def rage(scene: Scene, profile: Profile, seed: int) -> Harm:
         scene.close()
     except Failed as failure:
         scene.tell(str(failure))
+        scene.lives += [part.life() for part in scene.parts if part.alive]
     return harm
 
 
