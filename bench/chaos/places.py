@@ -7,7 +7,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -185,7 +184,7 @@ def _nothing() -> None:
 def place_named(kind: str, folder: Path, *, small: bool) -> Iterator[Place]:
     """``small``: on a disk that can be filled. Raises Impossible."""
     if kind == "postgres":
-        with postgres(within=tempfile.gettempdir()) as server:
+        with postgres() as server:
             with psycopg.connect(server.url(), autocommit=True) as connection:
                 connection.execute(f"CREATE DATABASE {NAME}")
             with proxy(server.socket) as way:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,10 @@ OF_BOTH = pytest.mark.usefixtures("own_databases")  # so that PostgreSQL's run h
 def chaos(module: str, *arguments: str, file: Path, within: float) -> tuple[int, dict[str, str], str]:
     """The exit code, the words of the verdict, and what was printed."""
     command = [sys.executable, "-m", module, *arguments, "--database", KIND, "--json", str(file)]
-    ended = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, timeout=within)
+    env = {**os.environ, "TMPDIR": str(file.parent)}  # what is kept for people to look at goes with the test
+    ended = subprocess.run(
+        command, cwd=settings.BASE_DIR, env=env, capture_output=True, text=True, timeout=within
+    )
     told = ended.stdout + ended.stderr
     return ended.returncode, json.loads(file.read_text()) if file.exists() else {}, told
 
