@@ -44,7 +44,8 @@ def antic(name: str, **options: Any) -> Callable[[Callable[..., Any]], ServiceTa
 def holds_the_gil_and_sleeps(seconds: float) -> None:
     """An interrupt that comes meanwhile finds it on the way into a call that blocks."""
     hold_the_gil = ctypes.PyDLL(None).usleep
-    hold_the_gil(int(seconds * 1_000_000)), time.sleep(60)
+    hold_the_gil(int(seconds * 1_000_000))
+    time.sleep(60)
 
 
 @antic("reacts", takes_context=True)

@@ -66,9 +66,14 @@ def settle_without_its_fence() -> None:
     put(Hands, lose=lambda hands, leases: None)
 
 
+def put_in_take(right: str, wrong: str) -> None:
+    take = statements._take
+    put(statements, _take=lambda postgres: take(postgres).replace(right, wrong))
+
+
 def fence_not_raised() -> None:
     again = "fence = fence + CASE WHEN fence = 1 THEN 0 ELSE 1 END"
-    put(statements, _TAKE=statements._TAKE.replace("fence = fence + 1", again))
+    put_in_take("fence = fence + 1", again)
 
 
 def outcome_lost() -> None:
@@ -85,7 +90,7 @@ def outcome_lost() -> None:
 
 def attempt_not_counted() -> None:
     second = "attempt = attempt + CASE WHEN fence = 1 THEN 0 ELSE 1 END"
-    put(statements, _TAKE=statements._TAKE.replace("attempt = attempt + 1", second))
+    put_in_take("attempt = attempt + 1", second)
 
 
 def too_many_attempts() -> None:
