@@ -12,7 +12,7 @@ from tasks.api.pagination import OLDER, Listing, Place
 from tasks.models.task import database
 from tasks.states import Status
 
-AT_ONCE = 500_000
+AT_ONCE = 100_000
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)  # of the oldest row; one is made each millisecond
 FAR = timedelta(days=365)  # in the future, from when it is filled
 RARE = 10_000  # each so many rows have a handler of their own
