@@ -19,6 +19,8 @@ RUNS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 18
 
 CREATED, CLAIMED, SETTLED, WAIT, RUN = "created", "claimed", "settled", "wait", "run"
 REAPED, CRASHES, RENEWED, LOST, DATABASE = "reaped", "crashes", "renewed", "lost", "database"
+RUN_IN, MOVED = "run-in", "moved"  # by queue: run times; and what left it without an attempt
+ONLY_BY_MINUTE = frozenset({RUN_IN, MOVED})  # for ``rollups``, not for the sums
 
 
 class Cell(NamedTuple):
@@ -85,20 +87,30 @@ class Tally:
             for (queue, handler, outcome, transition), count in ended.items():
                 self._counts[Cell(SETTLED, self._queues.name(queue), handler, outcome, transition)] += count
 
-    def ran(self, seconds: Mapping[str, Sequence[float]]) -> None:
-        """By handler, of each run."""
+    def moved(self, transition: str, queues: Iterable[str]) -> None:
+        """Pending tasks that ended without an attempt: the queue of each."""
         with self._lock:
-            for handler, runs in seconds.items():
-                self._observe(Cell(RUN, handler=handler), runs, RUNS)
+            for queue, count in Counter(queues).items():
+                self._counts[Cell(MOVED, self._queues.name(queue), transition=transition)] += count
+
+    def ran(self, seconds: Mapping[tuple[str, str], Sequence[float]]) -> None:
+        """By queue and handler, of each run."""
+        with self._lock:
+            for (queue, handler), runs in seconds.items():
+                in_queue = Cell(RUN_IN, self._queues.name(queue))
+                self._observe(Cell(RUN, handler=handler), runs, RUNS, also=in_queue)
 
     def count(self, name: str, count: int = 1, *, detail: str = "") -> None:
         if count:
             with self._lock:
                 self._counts[Cell(name, detail=detail)] += count
 
-    def _observe(self, cell: Cell, seconds: Sequence[float], buckets: Sequence[float]) -> None:
+    def _observe(
+        self, cell: Cell, seconds: Sequence[float], buckets: Sequence[float], *, also: Cell | None = None
+    ) -> None:
         for bucket, count in Counter(bisect_left(buckets, one) for one in seconds).items():
-            self._counts[cell._replace(detail=str(bucket))] += count
+            for seen_as in (cell, also) if also else (cell,):
+                self._counts[seen_as._replace(detail=str(bucket))] += count
         self._counts[cell._replace(detail="sum")] += sum(seconds)
 
     def take(self) -> Mapping[Cell, float]:

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 
 from django.db import connections, transaction
 
-from tasks import failures
+from tasks import clock, failures, rollups
 from tasks.lifecycle.again import again
 from tasks.logs import event
 from tasks.models import Total
 from tasks.models.task import database
-from tasks.tally import Bounded, Cell, Tally, here
+from tasks.tally import ONLY_BY_MINUTE, Bounded, Cell, Tally, here
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,11 @@ def _add(taken: Mapping[Cell, float]) -> None:
     for cell, count in taken.items():
         cell = cell._replace(queue=queues.name(cell.queue))
         bounded[cell] = bounded.get(cell, 0) + count
+    sums = [(*cell, bounded[cell]) for cell in sorted(bounded) if cell.name not in ONLY_BY_MINUTE]
+    now = clock.now(alias)
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-        cursor.executemany(_ADD, [(*cell, bounded[cell]) for cell in sorted(bounded)])
+        cursor.executemany(_ADD, sums)
+        rollups.add(bounded, now=now)
 
 
 def read() -> dict[Cell, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import batched
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from tasks import bell, clock, states
+from tasks import bell, clock, states, tally
 from tasks.book import Book
 from tasks.contract import ErrorReport
 from tasks.errors import TaskCancelled
@@ -51,7 +52,8 @@ def _cancel_page(ids: Sequence[UUID], answer: Cancellation, reason: str | None) 
         now = clock.now(alias)
         tasks = Task.objects.using(alias)
         locked = tasks.select_for_update().filter(pk__in=ids).order_by("pk")
-        status_of = {pk: Status(status) for pk, status in locked.values_list("pk", "status")}
+        found = list(locked.values_list("pk", "status", "queue"))
+        status_of = {pk: Status(status) for pk, status, _ in found}
         pending = [pk for pk, status in status_of.items() if status in states.CANCEL.sources]
         running = [pk for pk, status in status_of.items() if status == Status.PROCESSING]
         tasks.filter(pk__in=pending).move(
@@ -63,6 +65,8 @@ def _cancel_page(ids: Sequence[UUID], answer: Cancellation, reason: str | None) 
         )
         unasked = tasks.filter(pk__in=running, cancel_requested_at=None)
         unasked.update(cancel_requested_at=now, cancel_reason=reason)
+        gone_from = [queue for _, status, queue in found if status in states.CANCEL.sources]
+        transaction.on_commit(partial(tally.here.moved, states.CANCEL.name, gone_from), using=alias)
         bell.ring_on_commit(alias)
     answer.cancelled.extend(pending)
     answer.requested.extend(running)

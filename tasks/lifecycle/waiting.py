@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import QuerySet
 
-from tasks import states
+from tasks import states, tally
 from tasks.book import Book
 from tasks.contract import ErrorReport
 from tasks.errors import TaskExpired
@@ -27,9 +28,12 @@ def expire(*, now: datetime, limit: int = ROWS_AT_ONCE) -> int:
     alias = database()
     with transaction.atomic(using=alias, savepoint=False):
         late = Task.objects.using(alias).filter(status=Status.PENDING, expires_at__lte=now)
+        locked = late.order_by("expires_at").select_for_update(skip_locked=True)
+        queue_of = dict(locked.values_list("pk", "queue")[:limit])
+        transaction.on_commit(partial(tally.here.moved, states.EXPIRE.name, queue_of.values()), using=alias)
         return (
             Task.objects.using(alias)
-            .filter(pk__in=_locked(late.order_by("expires_at"), limit))
+            .filter(pk__in=list(queue_of))
             .move(states.EXPIRE, finished_at=now, waiting_for=None, error=error_json(_EXPIRED, attempt=None))
         )
 

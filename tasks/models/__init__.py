@@ -8,6 +8,7 @@ from tasks.models.idempotency import Idempotency
 from tasks.models.login import LoginTries
 from tasks.models.operation import Operation
 from tasks.models.queue import Queue
+from tasks.models.rollup import Rollup
 from tasks.models.task import Task, TaskQuerySet
 from tasks.models.token import Token
 from tasks.models.total import Total
@@ -20,6 +21,7 @@ __all__ = [
     "LoginTries",
     "Operation",
     "Queue",
+    "Rollup",
     "Task",
     "TaskQuerySet",
     "Token",

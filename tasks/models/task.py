@@ -149,6 +149,15 @@ class Task(models.Model):
                 name="task_failure_idx",
                 condition=Q(status=Status.FAILED, fingerprint__isnull=False),
             ),
+            # the numbers of a queue, and its lists; neither is touched by what runs and succeeds
+            models.Index(
+                fields=["queue", "id"], name="task_failed_queue_idx", condition=Q(status=Status.FAILED)
+            ),
+            models.Index(
+                fields=["queue"],
+                name="task_waiting_queue_idx",
+                condition=Q(status=Status.PENDING, ready_at__isnull=True),
+            ),
         )
         constraints = (
             # a unique key counts while a row is in here. No statement ends that: a new status does, or the

@@ -16,7 +16,7 @@ ROOT = PACKAGE.parent
 VALUES = {
     "states", "contract", "decide", "backoff", "ids", "errors", "conf", "registry", "handlers", "logs",
     "context", "results", "limits", "specs", "storable", "grants", "members", "locality", "unique",
-    "rates", "spans", "tally", "tracing", "otel", "addresses", "search", "fingerprint",
+    "quantiles", "rates", "spans", "tally", "tracing", "otel", "addresses", "search", "fingerprint",
     "masking",
 }  # fmt: skip
 ROWS = {
@@ -26,7 +26,7 @@ ROWS = {
 VERBS = {"lifecycle"}
 EXTRAS = {
     "stats", "tokens", "logins", "pending", "filtering", "resource", "totals", "gauges", "matching",
-    "selection", "operations", "tasks", "failures",
+    "selection", "operations", "tasks", "failures", "rollups", "depths",
 }  # fmt: skip
 RUNTIME = {"worker"}
 DOORS = {

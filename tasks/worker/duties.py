@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db import connections
 
-from tasks import clock, failures, lifecycle, tally, totals
+from tasks import clock, failures, lifecycle, rollups, tally, totals
 from tasks.conf import config
 from tasks.contract import Claimant, Lease
 from tasks.lifecycle import Extension, Settlement
@@ -155,7 +155,10 @@ class Duties:
         return old.exists() and lifecycle.forget(now=self._now()) >= ROWS_AT_ONCE
 
     def prune(self, in_hand: Sequence[Lease]) -> bool:
-        """One batch of finished tasks that were kept long enough; in the end the log tells how many."""
+        """One batch of finished tasks that were kept long enough; in the end the log tells how many.
+
+        Then also what no chart shows any more.
+        """
         for status, age in config().kept_for.items():
             now = self._now()
             if not lifecycle.any_outlived(status, before=now - age, now=now):
@@ -166,6 +169,7 @@ class Duties:
                     self._tell_pruned()
                 return True
         self._tell_pruned()
+        rollups.prune(now=self._now())
         return False
 
     def forget_failures(self, in_hand: Sequence[Lease]) -> bool:

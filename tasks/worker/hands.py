@@ -121,7 +121,7 @@ class Hands:
         executor.ended()
         if executor.spent:
             self._crew.retire(executor)
-        self.pace.saw(head.lease.handler, seconds)
+        self.pace.saw(head.lease.handler, seconds, queue=head.lease.queue)
         self._came_to(head, outcome)
 
     def _came_to(self, held: Held, outcome: Outcome) -> None:

@@ -20,15 +20,15 @@ class Pace:
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
         self.recent = float("inf")  # of whatever ran last
-        self._runs: dict[str, list[float]] = defaultdict(list)
+        self._runs: dict[tuple[str, str], list[float]] = defaultdict(list)
 
-    def saw(self, handler: str, seconds: float) -> None:
-        self._runs[handler].append(seconds)
+    def saw(self, handler: str, seconds: float, *, queue: str = "default") -> None:
+        self._runs[queue, handler].append(seconds)
         before = self._seconds.get(handler, seconds)
         self._seconds[handler] = self.recent = before + (seconds - before) * WEIGHT
 
-    def take_runs(self) -> dict[str, list[float]]:
-        """What was seen since this was last asked, for the metrics."""
+    def take_runs(self) -> dict[tuple[str, str], list[float]]:
+        """What was seen since this was last asked, by queue and handler: for the metrics."""
         runs, self._runs = self._runs, defaultdict(list)
         return runs
 

@@ -74,7 +74,7 @@ class Report:
         self._tally.count(tally.RENEWED, len(extension.held))
         self._tally.count(tally.LOST, len(extension.lost))
 
-    def ran(self, seconds: dict[str, list[float]], *, busy: int) -> None:
+    def ran(self, seconds: dict[tuple[str, str], list[float]], *, busy: int) -> None:
         self._tally.busy = busy
         if seconds:
             self._tally.ran(seconds)
