@@ -15,6 +15,7 @@ pause(queues)  resume(queues)        hold a queue back, let it go on
 reserve, keep, forget, is_taken      requests that are sent again
 prune, any_outlived                  finished tasks are not kept for ever
 present, absent                      which workers live, and what they know
+purge(queue)                         cancel what is pending in it
 look  asked_to_stop                  what a worker asks before it does anything
 """
 
@@ -35,7 +36,7 @@ from tasks.lifecycle.once import KEPT_FOR, forget, is_taken, keep, reserve
 from tasks.lifecycle.pruning import PRUNED_AT_ONCE, any_outlived, prune
 from tasks.lifecycle.queues import pause, resume
 from tasks.lifecycle.settling import REFUSED, Settlement, reap, settle, settle_singly
-from tasks.lifecycle.steering import Cancellation, cancel, holder_of_its_key, retry
+from tasks.lifecycle.steering import Cancellation, cancel, holder_of_its_key, purge, retry
 from tasks.lifecycle.waiting import expire, park, unpark
 from tasks.lifecycle.workers import absent, handlers_of_the_living, living, present
 
@@ -69,6 +70,7 @@ __all__ = [
     "pause",
     "present",
     "prune",
+    "purge",
     "reap",
     "release",
     "reserve",

@@ -73,6 +73,37 @@ def _cancel_page(ids: Sequence[UUID], answer: Cancellation, reason: str | None) 
     answer.finished.update((pk, status) for pk, status in status_of.items() if status in FINISHED)
 
 
+@again
+def purge(queue: str, *, before: datetime, reason: str | None = None, limit: int = ROWS_AT_ONCE) -> int:
+    """Cancel pending tasks of a queue that were made before that time; what runs goes on.
+
+    Returns how many, up to ``limit``: the caller goes on until there are none.
+    """
+    alias = database()
+    with transaction.atomic(using=alias, savepoint=False):
+        tasks = Task.objects.using(alias)
+        pending = tasks.filter(queue=queue, status=Status.PENDING, created_at__lte=before)
+        ids = [
+            pk
+            for ready in (False, True)  # each by an index of its own
+            for pk in _locked_ids(pending.filter(ready_at__isnull=not ready), limit)
+        ][:limit]
+        moved = tasks.filter(pk__in=ids).move(
+            states.CANCEL,
+            finished_at=clock.now(alias),
+            waiting_for=None,
+            cancel_reason=reason,
+            error=error_json(_BY_HAND.because(reason), attempt=None),
+        )
+        transaction.on_commit(partial(tally.here.moved, states.CANCEL.name, [queue] * moved), using=alias)
+    return moved
+
+
+def _locked_ids(tasks: TaskQuerySet, limit: int) -> list[UUID]:
+    """Any of them: to sort a million takes its time. What another one is just moving is passed by."""
+    return list(tasks.select_for_update(skip_locked=True).order_by().values_list("pk", flat=True)[:limit])
+
+
 _BY_HAND = ErrorReport.of(TaskCancelled, "Cancelled while it was pending.")
 
 

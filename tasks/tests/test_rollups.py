@@ -81,13 +81,15 @@ def test_what_ends_without_an_attempt_counts_too(make_task: MakeTask) -> None:
     late = timezone.now() - timedelta(minutes=1)
     cancelled = make_task(queue="rollup-moved")
     make_task(queue="rollup-moved", expires_at=late)
+    make_task(queue="rollup-moved", created_at=late)
 
     lifecycle.cancel([cancelled.pk])
     lifecycle.expire(now=timezone.now())
+    lifecycle.purge("rollup-moved", before=timezone.now() - timedelta(seconds=30))
     totals.write_down()
 
     told = hour_of("rollup-moved")
-    assert (told.cancelled, told.failed) == (1, 1)
+    assert (told.cancelled, told.failed) == (2, 1)
 
 
 def test_a_worker_tells_how_long_the_tasks_of_a_queue_waited_and_ran(run_workers: RunWorkers) -> None:
