@@ -41,6 +41,7 @@ class Config:
     throttle_wrong_tokens: Rate = WRONG_TOKENS  # of one address
     proxies: int = 0  # in front of the API, each of which adds to X-Forwarded-For
     recycle_above_mb: int = 512  # or when it holds so much more memory than at its start; 0: never
+    version: str = ""  # of the code, for people; empty: a digest of it
     keep_completed: timedelta | None = timedelta(days=7)  # then a task is pruned; None: never
     keep_failed: timedelta | None = timedelta(days=30)
     keep_cancelled: timedelta | None = timedelta(days=30)

@@ -43,6 +43,7 @@ class Seen:
 
     claimant: Claimant
     last_seen_at: datetime
+    drains: bool = False  # it takes nothing more
 
 
 class Situation:
@@ -63,13 +64,23 @@ class Situation:
     @cached_property
     def workers(self) -> Sequence[Seen]:
         rows = Worker.objects.using(self._alias).order_by("-last_seen_at")
-        known = rows.values_list("id", "handlers", "queues", "last_seen_at")[:WORKERS_SEEN]
-        return [Seen(_claimant(*who), seen) for *who, seen in known]
+        columns = ("id", "handlers", "queues", "last_seen_at", "drain_requested_at")
+        known = rows.values_list(*columns)[:WORKERS_SEEN]
+        return [Seen(_claimant(*who), seen, drain is not None) for *who, seen, drain in known]
 
     @cached_property
     def living(self) -> Sequence[Claimant]:
+        """Those that claim."""
+        return [seen.claimant for seen in self._alive if not seen.drains]
+
+    @property
+    def draining(self) -> Sequence[Claimant]:
+        return [seen.claimant for seen in self._alive if seen.drains]
+
+    @property
+    def _alive(self) -> Iterator[Seen]:
         since = self.now - ALIVE_FOR
-        return [seen.claimant for seen in self.workers if seen.last_seen_at > since]
+        return (seen for seen in self.workers if seen.last_seen_at > since)
 
     # -- what is asked of it
 
@@ -102,6 +113,8 @@ class Situation:
             yield self._no_handler(task)
 
     def _no_workers(self, queue: str) -> str:
+        if any(worker.serves(queue) for worker in self.draining):
+            return f"The workers that take queue {queue} drain: start another with `manage.py runworkers`."
         last = next((seen for seen in self.workers if seen.claimant.serves(queue)), None)
         since = f"has been seen for {_about(self.now - last.last_seen_at)}" if last else "is running"
         option = f" --queues {queue}" if self.living else ""

@@ -46,6 +46,7 @@ TASKSERVICE = {
     "keep_completed": env.days("TASKSERVICE_KEEP_COMPLETED_DAYS", 7, least=0.001),
     "keep_failed": env.days("TASKSERVICE_KEEP_FAILED_DAYS", 30, least=0.001),
     "keep_cancelled": env.days("TASKSERVICE_KEEP_CANCELLED_DAYS", 30, least=0.001),
+    "version": env.text("TASKSERVICE_VERSION")[:64],
     "recycle_above_mb": env.integer("TASKSERVICE_RECYCLE_MB", 512, least=0),
 }
 

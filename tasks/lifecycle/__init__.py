@@ -15,6 +15,7 @@ pause(queues)  resume(queues)        hold a queue back, let it go on
 reserve, keep, forget, is_taken      requests that are sent again
 prune, any_outlived                  finished tasks are not kept for ever
 present, absent                      which workers live, and what they know
+drain(workers)                       ask them to take nothing more, and to end
 purge(queue)                         cancel what is pending in it
 look  asked_to_stop                  what a worker asks before it does anything
 """
@@ -38,7 +39,7 @@ from tasks.lifecycle.queues import pause, resume
 from tasks.lifecycle.settling import REFUSED, Settlement, reap, settle, settle_singly
 from tasks.lifecycle.steering import Cancellation, cancel, holder_of_its_key, purge, retry
 from tasks.lifecycle.waiting import expire, park, unpark
-from tasks.lifecycle.workers import absent, handlers_of_the_living, living, present
+from tasks.lifecycle.workers import absent, drain, handlers_of_the_living, living, present
 
 __all__ = [
     "KEPT_FOR",
@@ -55,6 +56,7 @@ __all__ = [
     "change",
     "claim",
     "delete",
+    "drain",
     "enqueue",
     "enqueue_each",
     "expire",

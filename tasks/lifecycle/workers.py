@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from django.db import models
+from django.db import connections, models
 
+from tasks import clock
 from tasks.models import Worker
 from tasks.models.task import database
 
 SEEN_EVERY = timedelta(seconds=10)
 ALIVE_FOR = 3 * SEEN_EVERY  # one that was not seen for so long counts as gone
 FORGOTTEN_AFTER = timedelta(days=1)
+BY_CHARS = 150  # of who asked for something
 
 
-def present(worker: Worker, *, now: datetime) -> None:
-    """Write down that this worker lives; the first time, all about it."""
-    workers = Worker.objects.using(database())
-    if not workers.filter(pk=worker.pk).update(last_seen_at=now, busy=worker.busy):
-        worker.started_at = worker.last_seen_at = now
-        worker.save(using=database(), force_insert=True)
-        workers.filter(last_seen_at__lt=now - FORGOTTEN_AFTER).delete()
+# One statement writes and reads: what is asked of a worker costs it no further one.
+_SEEN = """
+UPDATE workers SET last_seen_at = %s, busy = %s, memory_mb = %s, recycled = %s
+WHERE id = %s RETURNING drain_requested_at
+"""
+
+
+def present(worker: Worker, *, now: datetime) -> bool:
+    """Write down that this worker lives; the first time, all about it. Returns whether it is to drain."""
+    alias = database()
+    connection = connections[alias]
+    seen = connection.ops.adapt_datetimefield_value(now)
+    with connection.cursor() as cursor:
+        cursor.execute(_SEEN, (seen, worker.busy, worker.memory_mb, worker.recycled, worker.pk))
+        row = cursor.fetchone()
+    if row is not None:
+        return row[0] is not None
+    worker.started_at = worker.last_seen_at = now
+    worker.save(using=alias, force_insert=True)
+    Worker.objects.using(alias).filter(last_seen_at__lt=now - FORGOTTEN_AFTER).delete()
+    return False
+
+
+def drain(worker_ids: Collection[str], *, by: str = "") -> int:
+    """Ask workers to claim nothing more, and to end when what they run is done. Safe to repeat.
+
+    They read it when they next renew their row, within ``SEEN_EVERY``. Of one that was asked before,
+    who did it stays. Returns how many were not.
+    """
+    alias = database()
+    unasked = Worker.objects.using(alias).filter(pk__in=set(worker_ids), drain_requested_at=None)
+    return unasked.update(drain_requested_at=clock.now(alias), drain_requested_by=by[:BY_CHARS])
 
 
 def absent(worker_id: str) -> None:

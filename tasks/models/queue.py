@@ -16,6 +16,10 @@ class Queue(models.Model):
     class Meta:
         db_table = "queues"
         ordering = ("name",)
+        permissions = (
+            ("pause_queue", "Can pause and resume queues"),
+            ("purge_queue", "Can cancel all pending tasks of queues"),
+        )
 
     def __str__(self) -> str:
         return self.name

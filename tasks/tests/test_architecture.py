@@ -17,7 +17,7 @@ VALUES = {
     "states", "contract", "decide", "backoff", "ids", "errors", "conf", "registry", "handlers", "logs",
     "context", "results", "limits", "specs", "storable", "grants", "members", "locality", "unique",
     "quantiles", "rates", "spans", "tally", "tracing", "otel", "addresses", "search", "fingerprint",
-    "masking",
+    "masking", "version",
 }  # fmt: skip
 ROWS = {
     "models", "statements", "book", "clock", "bell", "sqlite", "postgres", "postgresql", "redis_bell",

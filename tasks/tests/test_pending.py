@@ -61,6 +61,10 @@ SCENES = {
     "paused, for a worker of this queue": (Code.QUEUE_PAUSED, Scene(paused=True, workers=(MAIL,))),
     "no worker at all": (Code.NO_WORKERS, Scene()),
     "a dead worker": (Code.NO_WORKERS, Scene(workers=(DEAD,))),
+    "a worker that drains": (
+        Code.NO_WORKERS,
+        Scene(workers=(lambda: make_worker(drain_requested_at=timezone.now()),)),
+    ),
     "workers of other queues": (Code.NO_WORKERS, Scene(workers=(OTHERS,))),
     "a handler that nobody knows": (Code.NO_HANDLER, Scene({"handler": STRANGER}, workers=(EVERYTHING,))),
     "parked": (
@@ -105,6 +109,12 @@ def why(task: Task) -> str:
     reason = Situation().why(task)
     assert reason is not None
     return reason.detail
+
+
+def test_workers_that_drain_are_told_of(make_task: MakeTask) -> None:
+    make_worker("mail", drain_requested_at=timezone.now())
+
+    assert "The workers that take queue mail drain: start another" in why(make_task(queue="mail"))
 
 
 def test_a_pause_tells_by_whom_and_why_and_how_to_end_it(make_task: MakeTask) -> None:

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from tasks import lifecycle
 from tasks.management.tables import table
-from tasks.models import Attempt, Queue, Task
+from tasks.models import Attempt, Queue, Task, Worker
 from tasks.states import FINISHED, Status
 from tasks.tests.rows import MakeTask, make_worker
 from tasks.tests.workers import RunWorkers, run_workers, wait_until
@@ -258,6 +258,25 @@ def test_a_pause_of_a_queue_that_nobody_uses_asks_for_its_spelling(tasks: Tasks,
     assert Queue.objects.get(pk="mial").paused_at is not None, "what comes later waits"
 
 
+def test_workers_are_drained_by_name_or_all_that_live(tasks: Tasks) -> None:
+    one, two = make_worker(), make_worker()
+    gone = make_worker(unseen=timedelta(hours=1))
+
+    by_name = tasks("drain", one.pk)
+    the_rest = tasks("drain", "--all")
+    again = tasks("drain", "--all")
+
+    assert (by_name.stdout, by_name.returncode) == (
+        "1 of 1 asked; each ends when what it runs is done.\n",
+        0,
+    )
+    assert the_rest.stdout.startswith("1 of 2 asked")
+    assert (again.stdout[:6], again.returncode) == ("0 of 2", 1)
+    asked = set(Worker.objects.filter(drain_requested_at__isnull=False).values_list("pk", flat=True))
+    assert asked == {one.pk, two.pk} and gone.pk not in asked
+    assert Worker.objects.get(pk=one.pk).drain_requested_by
+
+
 def test_stats_tell_of_each_queue_what_waits_and_who_would_take_it(tasks: Tasks, make_task: MakeTask) -> None:
     make_worker("mail")
     hour_ago = timezone.now() - timedelta(hours=1)
@@ -315,7 +334,9 @@ def test_a_pipe_that_closes_early_is_no_error(
     assert (process.returncode, said) == (0, b"")
 
 
-@pytest.mark.parametrize("name", ["list", "show", "retry", "cancel", "pause", "resume", "stats", "doctor"])
+@pytest.mark.parametrize(
+    "name", ["list", "show", "retry", "cancel", "pause", "resume", "drain", "stats", "doctor"]
+)
 def test_each_command_says_what_it_does(tasks: Tasks, name: str) -> None:
     done = tasks(name, "--help")
 

@@ -16,6 +16,7 @@ from typing import Any
 from tasks.logs import event
 from tasks.worker.handle import Executor
 from tasks.worker.pool import Pool
+from tasks.worker.vitals import Vitals
 
 logger = logging.getLogger("tasks.dispatcher")
 
@@ -30,10 +31,18 @@ On = Callable[[Executor], Any]
 class Crew:
     """Keeps the number of executors, and the selector informed of them."""
 
-    def __init__(self, pool: Pool, selector: selectors.BaseSelector, *, recycle_above_mb: int) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        selector: selectors.BaseSelector,
+        *,
+        recycle_above_mb: int,
+        vitals: Vitals | None = None,
+    ) -> None:
         self._pool = pool
         self._selector = selector
         self._recycle_above_mb = recycle_above_mb
+        self._vitals = vitals or Vitals()
         self._failed_starts = 0
         self._was_ready = False  # one of them, once
         self._start_at = 0.0  # monotonic; after an executor that ended before it was ready
@@ -94,6 +103,7 @@ class Crew:
     # -- they are worn
 
     def retire_worn(self) -> None:
+        self._vitals.executors = tuple(executor.pid for executor in self)
         for executor in self:
             if executor.ready and executor.worn(self._recycle_above_mb):
                 self.retire(executor)
@@ -102,6 +112,7 @@ class Crew:
         """It gets nothing more, and is stopped once its line is empty."""
         if not executor.retiring:
             executor.retiring = True
+            self._vitals.recycled += 1
             event(logger, logging.INFO, "executor.recycled", pid=executor.pid)
 
     def stop_retired(self) -> None:

@@ -16,10 +16,12 @@ from tasks.lifecycle import REFUSED, Extension, Settlement
 from tasks.logs import event
 from tasks.worker.crew import Crew
 from tasks.worker.duties import Duty
+from tasks.worker.ending import Ending
 from tasks.worker.hands import KILL_AFTER, Hands
 from tasks.worker.ledger import Ledger, Turned, Wish
 from tasks.worker.report import Report
 from tasks.worker.stop import StopSignals
+from tasks.worker.vitals import Vitals
 from tasks.worker.wakeup import Rings
 
 logger = logging.getLogger("tasks.dispatcher")
@@ -54,6 +56,7 @@ class Dispatcher:
         bell: Rings | None,
         signals: StopSignals,
         report: Report,
+        vitals: Vitals | None = None,
     ) -> None:
         self._plan = plan
         self._selector = selector
@@ -64,6 +67,7 @@ class Dispatcher:
         self._signals = signals
         self._report = report
         self._hands = Hands(crew, self.gather, plan.lease_for)
+        self._ending = Ending(signals, vitals or Vitals(), plan.grace, lambda: len(self._hands.leases()))
         self._gathered: list[tuple[Lease, Outcome]] = []
         self._arrived: list[Lease] = []  # claimed, and about to be handed out
         self._in_flight: Sequence[tuple[Lease, Outcome]] = ()
@@ -74,7 +78,6 @@ class Dispatcher:
         self._failures = 0
         self._failing: set[str] = set()  # a turn, or the names of duties
         self._retry_at = 0.0
-        self._stop_since: float | None = None
         self._ended_at: float | None = None  # since when no executor has anything in hand any more
         self._killed = False
 
@@ -111,7 +114,7 @@ class Dispatcher:
         self._feed_ledger(now)  # before the leases that came go out, so that the ledger is not kept waiting
         self._hand_out()
         self._hands.flush()
-        if self._stop_since is None:  # last: to start a process takes a while
+        if self._ending.since is None:  # last: to start a process takes a while
             self._crew.keep_up(self._plan.executors, now)
         self._report.now_and_then(now)
 
@@ -160,7 +163,7 @@ class Dispatcher:
 
     def _room(self) -> tuple[int, int]:
         """How many leases to ask for: to begin at once, and to wait behind others."""
-        if self._stop_since is not None:
+        if self._ending.since is not None:
             return 0, 0
         idle, ahead = self._hands.room()
         taken = len(self._arrived)
@@ -168,7 +171,7 @@ class Dispatcher:
 
     def _hand_out(self) -> None:
         leases, self._arrived = self._arrived, []
-        if self._stop_since is None:
+        if self._ending.since is None:
             self._hands.hand_out(leases)
         else:
             self._gathered += [(lease, Released(started=False)) for lease in leases]
@@ -267,32 +270,23 @@ class Dispatcher:
         return self._hands.empty and not (self._arrived or self._gathered or self._ledger.busy)
 
     def _heed_signals(self, now: float) -> None:
-        if (self._signals.wanted or self._crew.hopeless) and self._stop_since is None:
-            self._stop_since = now
-            running, grace = len(self._hands.leases()), self._plan.grace.total_seconds()
-            why = self._signals.first.name if self._signals.first else None
-            event(logger, logging.INFO, "worker.stopping", signal=why, in_hand=running, grace=grace)
+        if self._ending.heed(now, hopeless=self._crew.hopeless):
             self._hands.recall_all()
-        if self._stop_since is None:
-            return
         if self._signals.at_once and not self._killed:
             self._killed = True
             self._hands.kill_all()
-        elif now >= self._stop_since + self._plan.grace.total_seconds():
+        elif now >= self._ending.until:
             self._hands.interrupt_all("stop")
 
     def _stop_moment(self) -> float:
-        if self._stop_since is None or self._hands.empty:
-            return float("inf")
-        end = self._stop_since + self._plan.grace.total_seconds()
-        return end if time.monotonic() < end else float("inf")
+        return float("inf") if self._hands.empty else self._ending.next_moment()
 
     def _over(self, now: float) -> bool:
-        if self._stop_since is None:
+        if self._ending.since is None:
             return False
         if self._all_settled:
             return True
         if self._ended_at is None and self._hands.empty:
             self._ended_at = now
-        ended_at = self._ended_at or self._stop_since + self._plan.grace.total_seconds() + KILL_AFTER
+        ended_at = self._ended_at or self._ending.until + KILL_AFTER
         return now > ended_at + LAST_SETTLE_SECONDS

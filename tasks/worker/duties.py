@@ -27,6 +27,7 @@ from tasks.models.task import database
 from tasks.sqlite.base import DatabaseWrapper
 from tasks.states import Status
 from tasks.worker.lock import WorkerLock
+from tasks.worker.vitals import Vitals
 
 logger = logging.getLogger("tasks.dispatcher")
 
@@ -56,9 +57,12 @@ class Duty:
 class Duties:
     """The periodic work of one worker; everything here runs in the ledger's thread."""
 
-    def __init__(self, claimant: Claimant, presence: Worker, lock: WorkerLock | None) -> None:
+    def __init__(
+        self, claimant: Claimant, presence: Worker, lock: WorkerLock | None, vitals: Vitals | None = None
+    ) -> None:
         self._claimant = claimant
         self._presence = presence
+        self._vitals = vitals or Vitals()
         self._lock = lock
         self._alias = database()
         self._wal_bytes = 0
@@ -88,8 +92,11 @@ class Duties:
         return lifecycle.extend(in_hand, by=self._claimant.lease_for, now=self._now())
 
     def present(self, in_hand: Sequence[Lease]) -> None:
+        """Its row is written anew, and says whether somebody wants this worker to end."""
         self._presence.busy = tally.here.busy
-        lifecycle.present(self._presence, now=self._now())
+        self._presence.memory_mb = self._vitals.memory_mb()
+        self._presence.recycled = self._vitals.recycled
+        self._vitals.drains |= lifecycle.present(self._presence, now=self._now())
 
     def count(self, in_hand: Sequence[Lease]) -> None:
         totals.write_down()

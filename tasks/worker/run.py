@@ -22,6 +22,7 @@ from tasks.models import Worker
 from tasks.models.task import database
 from tasks.sqlite import bugs
 from tasks.sqlite.base import DatabaseWrapper
+from tasks.version import code_version
 from tasks.worker.crew import Crew
 from tasks.worker.dispatcher import Dispatcher, Plan
 from tasks.worker.duties import Duties
@@ -33,6 +34,7 @@ from tasks.worker.lock import WorkerLock, place_of_locks
 from tasks.worker.pool import Pool
 from tasks.worker.report import Report
 from tasks.worker.stop import StopSignals
+from tasks.worker.vitals import Vitals
 from tasks.worker.wakeup import Bell, Rings
 
 logger = logging.getLogger("tasks.dispatcher")
@@ -80,6 +82,7 @@ def _dispatcher(
 ) -> Dispatcher:
     selector = selectors.DefaultSelector()
     lease_for = config.lease_for if postgres.is_postgres(database()) else None
+    vitals = Vitals()
     pool = Pool(
         limits=Limits(config.max_result_bytes, waiting_seconds=config.lease_for.total_seconds() / 2),
         recycle_after_tasks=config.recycle_after_tasks,
@@ -88,12 +91,13 @@ def _dispatcher(
     return Dispatcher(
         Plan(executors=executors, grace=config.grace, lease_for=lease_for),
         selector=selector,
-        crew=Crew(pool, selector, recycle_above_mb=config.recycle_above_mb),
+        crew=Crew(pool, selector, recycle_above_mb=config.recycle_above_mb, vitals=vitals),
         ledger=ledger,
-        duties=Duties(ledger.claimant, _presence(ledger.claimant, executors), lock).table(),
+        duties=Duties(ledger.claimant, _presence(ledger.claimant, executors), lock, vitals).table(),
         bell=_bell(config),
         signals=signals,
         report=report,
+        vitals=vitals,
     )
 
 
@@ -165,4 +169,5 @@ def _presence(claimant: Claimant, executors: int) -> Worker:
         executors=executors,
         queues=None if claimant.queues is None else list(claimant.queues),
         handlers=list(claimant.handlers),
+        version=code_version(),
     )

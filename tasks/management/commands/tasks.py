@@ -86,6 +86,9 @@ class Command(BaseCommand):
             lever.add_argument("queues", nargs="+", type=_queue, metavar="QUEUE")
             if name == "pause":
                 lever.add_argument("--reason", default="", help="why; whoever asks what waits is told")
+        drain = add("drain", "let workers take nothing more, and end when what they run is done", self.drain)
+        drain.add_argument("workers", nargs="*", metavar="WORKER", help="as the admin and the log name it")
+        drain.add_argument("--all", action="store_true", help="all that live now")
         stats = add(
             "stats", "how many tasks wait in each queue, since when, and how many workers", self.stats
         )
@@ -177,6 +180,15 @@ class Command(BaseCommand):
     def _say_of(self, queues: Collection[str], what: str) -> None:
         if queues:
             self.say(f"{', '.join(sorted(queues))}: {what}")
+
+    def drain(self, options: dict[str, Any]) -> int:
+        if options["all"] == bool(options["workers"]):
+            raise CommandError("Name workers, or give --all.")
+        every = lifecycle.living(now=Situation().now).values_list("pk", flat=True)
+        chosen = set(every) if options["all"] else set(options["workers"])
+        moved = lifecycle.drain(chosen, by=_who())
+        self.say(f"{moved} of {len(chosen)} asked; each ends when what it runs is done.")
+        return 0 if moved else 1
 
     def stats(self, options: dict[str, Any]) -> int:
         situation = Situation()
