@@ -1,34 +1,42 @@
-"""Queues: which there are, what is ready in them, and the lever that holds one back."""
+"""Queues: how each stands, and the levers that hold one back, let it go on, or empty it."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.options import ActionLocation
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from tasks import lifecycle, stats
+from tasks import depths, lifecycle, stats
 from tasks.admin import page, words
+from tasks.admin.queue_rows import Queues
 from tasks.admin.window import Window
 from tasks.limits import QUEUE_RULE, is_queue_name
 from tasks.models import Queue
+from tasks.pending import Situation
 
-UNLISTED_SHOWN = 50  # each costs a question
+PURGE_SECONDS = 10.0  # that one request cancels for; what is left then, another click does
 BOTH = [ActionLocation.CHANGE_LIST, ActionLocation.CHANGE_FORM]
 
 
 class PauseForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stubs alone
-    """The name of a queue, whether it has a row yet or not."""
+    """The name of a queue, whether it has a row yet or not, and why it is paused."""
 
     class Meta:
         model = Queue
-        fields = ("name",)
+        fields = ("name", "pause_reason")
+        labels = {"pause_reason": "Reason"}  # noqa: RUF012 - as Django wants it
+        help_texts = {"pause_reason": "Whoever asks why a task waits is told."}  # noqa: RUF012
 
     def clean_name(self) -> str:
         name = str(self.cleaned_data["name"])
@@ -44,43 +52,35 @@ class PauseForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its st
 class QueueAdmin(Window):
     """A queue exists by being named; a row appears when somebody pauses it."""
 
-    list_display = ("name", "state", "ready", "since")
+    list_display = ("name",)
     actions = ("pause", "resume")
     form = PauseForm
     add_form_template = "admin/tasks/queue/add_form.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        purge = self.admin_site.admin_view(self.purge_view)
+        return [path("<path:object_id>/purge/", purge, name="tasks_queue_purge"), *super().get_urls()]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return self.has_pause_permission(request)
 
     def has_pause_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("tasks.change_queue")
+        return request.user.has_perm("tasks.pause_queue")
 
-    @admin.display(description="Status")
-    def state(self, queue: Queue) -> SafeString:
-        return words.badge("paused", "Paused") if queue.paused_at else words.badge("open", "Open")
-
-    @admin.display(description="Ready tasks")
-    def ready(self, queue: Queue) -> SafeString:
-        number = words.capped(stats.ready_in(queue.name), stats.COUNTED)
-        return page.tasks_link(number, queue=queue.name, status="pending")
-
-    @admin.display(description="Paused since")
-    def since(self, queue: Queue) -> SafeString | str:
-        return words.when(queue.paused_at, timezone.now())
+    def has_purge_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("tasks.purge_queue")
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        context: dict[str, Any] = {"title": "Queues", "may_pause": self.has_pause_permission(request)}
-        listed = set(self.get_queryset(request).values_list("name", flat=True))
-        unlisted = [name for name in stats.queues_in_use() if name not in listed]
-        context["unlisted"] = [
-            (name, words.capped(stats.ready_in(name), stats.COUNTED)) for name in unlisted[:UNLISTED_SHOWN]
-        ]
-        context["more_unlisted"] = len(unlisted) - len(context["unlisted"])
+        levers = {
+            "may_pause": self.has_pause_permission(request),
+            "may_purge": self.has_purge_permission(request),
+        }
+        context = {"title": "Queues", "queues": Queues(Situation()), **levers}
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
-    # -- the levers
+    # -- pause and resume
 
     @admin.action(description="Pause", permissions=["pause"], location=BOTH)
     def pause(self, request: HttpRequest, chosen: QuerySet[Queue]) -> None:
@@ -98,15 +98,20 @@ class QueueAdmin(Window):
         if moved:
             self.note(request, chosen.all(), "Resumed by hand.")
 
-    # -- pausing one that has no row yet
-
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
+        """To pause one, whether it has a row yet or not."""
         return super().add_view(request, form_url, {"title": "Pause a queue", **(extra_context or {})})
 
     def save_model(self, request: HttpRequest, obj: Queue, form: Any, change: bool) -> None:
-        lifecycle.pause([obj.name], by=request.user.get_username())
+        moved = lifecycle.pause([obj.name], by=request.user.get_username(), reason=obj.pause_reason)
+        if moved:
+            reason = f" Reason: {obj.pause_reason}" if obj.pause_reason else ""
+            self.note(request, [obj], f"Paused by hand.{reason}")
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Nothing was added: ``save_model`` has noted what was done."""
 
     def response_add(
         self, request: HttpRequest, obj: Queue, post_url_continue: str | None = None
@@ -114,22 +119,70 @@ class QueueAdmin(Window):
         self.tell(request, f"Queue {obj.name} is paused. What runs goes on.", done=True)
         return HttpResponseRedirect(reverse("admin:tasks_queue_changelist"))
 
+    # -- purge
+
+    def purge_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Asks for the queue's name, and shows first how many tasks are meant."""
+        if not self.has_purge_permission(request):
+            raise PermissionDenied
+        name = unquote(object_id)
+        typed = request.POST.get("typed", "")
+        if request.method == "POST" and typed == name:
+            self._purge(request, name)
+            return HttpResponseRedirect(reverse("admin:tasks_queue_changelist"))
+        depth, limit = depths.depths([name])[name], depths.COUNTED
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Purge queue {name}",
+            "opts": self.opts,
+            "list_url": reverse("admin:tasks_queue_changelist"),
+            "name": name,
+            "ready": words.capped(depth.ready, limit),
+            "waiting": words.capped(depth.waiting, limit),
+            "nothing": not (depth.ready or depth.waiting),
+            "processing": depth.processing,
+            "wrong": request.method == "POST",
+            "typed": typed,
+        }
+        return TemplateResponse(request, "admin/tasks/queue/purge.html", context)
+
+    def _purge(self, request: HttpRequest, name: str) -> None:
+        before, deadline = timezone.now(), time.monotonic() + PURGE_SECONDS
+        reason = f"Queue {name} was purged by {request.user.get_username()}."
+        total = 0
+        while moved := lifecycle.purge(name, before=before, reason=reason):
+            total += moved
+            if time.monotonic() > deadline:
+                break
+        more = " More are left: purge it again to go on." if moved else ""
+        self.tell(request, f"{total:,} pending tasks of queue {name} cancelled.{more}", done=bool(total))
+        if total:
+            self.note(request, [Queue(name=name)], f"Purged by hand: {total:,} pending tasks cancelled.")
+
     # -- the page of one queue
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        return [] if obj else [(None, {"fields": ["name"]})]  # the template shows the facts itself
+        return (
+            [] if obj else [(None, {"fields": self.form.Meta.fields})]
+        )  # the template shows the facts itself
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         queue = kwargs.get("obj")
         if queue is not None:
-            context |= {"title": queue.name, "subtitle": None, "badge": self.state(queue)}
+            context |= {"title": queue.name, "subtitle": None, "badge": _state(queue)}
             context["may_pause"] = self.has_pause_permission(request)
+            context["may_purge"] = self.has_purge_permission(request)
+            ready = words.capped(stats.ready_in(queue.name), stats.COUNTED)
             context["facts"] = [
-                ("Ready tasks", self.ready(queue)),
+                ("Ready tasks", page.tasks_link(ready, queue=queue.name, status="pending")),
                 ("Paused", words.moment(queue.paused_at, timezone.now())),
             ]
             said = (("Paused by", queue.paused_by), ("Reason", queue.pause_reason))
             context["facts"] += [(label, text) for label, text in said if text]
         return super().render_change_form(request, context, *args, **kwargs)
+
+
+def _state(queue: Queue) -> SafeString:
+    return words.badge("paused", "Paused") if queue.paused_at else words.badge("open", "Open")

@@ -6,11 +6,16 @@ from typing import Any
 
 from django import template
 
-from tasks.admin.overview import overview
+from tasks.admin.overview import Overview, kept
 
 register = template.Library()
 
 
+@register.simple_tag(takes_context=True)
+def service_overview(context: dict[str, Any]) -> Overview:
+    return Overview(context["request"])
+
+
 @register.simple_tag
-def service_overview() -> dict[str, Any]:
-    return overview()
+def kept_for() -> dict[str, str]:
+    return kept()

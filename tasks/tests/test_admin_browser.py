@@ -141,6 +141,7 @@ def test_every_page_fits_its_window_and_complains_of_nothing(visit: Visitor, siz
         FAILURES,
         f"{FAILURES}{made['failed'].fingerprint}/change/",
     ]
+    urls += [f"{QUEUES}one/purge/", f"{WORKERS}host_3A1_3Aworker/drain/"]
     urls += [f"{QUEUES}one/change/", f"{WORKERS}host_3A1_3Aworker/change/", *map(page_of, made.values())]
 
     for url in urls:
@@ -359,10 +360,38 @@ def test_a_queue_is_paused_and_resumed_by_hand(visit: Visitor) -> None:
     page = visit()
     page.goto(QUEUES)
 
-    page.click("li:has-text('mail') >> text=Pause…")
+    page.click("tr:has-text('mail') >> text=Pause…")
+    page.fill("#id_pause_reason", "the provider is down")
     page.click("button:has-text('Pause')")
     page.wait_for_selector("text=Queue mail is paused.")
-    page.check(".action-select")
-    page.click("button:has-text('Resume')")
+    page.wait_for_selector("text=by ada: the provider is down")
+    page.click("tr:has-text('mail') >> text=Resume")
 
     page.wait_for_selector("text=1 of 1 resumed.")
+
+
+def test_a_queue_is_purged_once_its_name_was_typed(visit: Visitor) -> None:
+    lifecycle.enqueue([wish("mail")] * 3)
+    page = visit(size="phone")
+    page.goto(QUEUES)
+
+    page.click("tr:has-text('mail') >> text=Purge…")
+    page.fill("#typed", "mall")
+    page.click("button:has-text('Cancel all pending tasks')")
+    page.wait_for_selector("text=That is not the name of the queue")
+    page.fill("#typed", "mail")
+    page.click("button:has-text('Cancel all pending tasks')")
+
+    page.wait_for_selector("text=3 pending tasks of queue mail cancelled.")
+
+
+def test_a_worker_is_drained_by_hand(visit: Visitor) -> None:
+    life()
+    page = visit()
+    page.goto(WORKERS)
+
+    page.click("text=Drain…")
+    page.click("button:has-text('Drain it')")
+
+    page.wait_for_selector("text=claims nothing more within 10 s")
+    page.wait_for_selector(".badge:has-text('Draining')")

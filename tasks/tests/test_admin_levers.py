@@ -230,30 +230,6 @@ def test_what_cannot_name_a_queue_is_refused_with_a_sentence(admin_client: Clien
     assert not Queue.objects.exists()
 
 
-def test_queues_in_use_are_listed_before_anybody_paused_them(
-    admin_client: Client, make_task: MakeTask
-) -> None:
-    make_task(queue="mail")
-
-    page = admin_client.get(QUEUES).content.decode()
-
-    assert f'href="{QUEUES}add/?name=mail"' in page
-    assert "1 ready" in page
-
-
-def test_a_page_of_queues_ends_somewhere(
-    admin_client: Client, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tasks.admin.queues.UNLISTED_SHOWN", 2)
-    for name in ("a", "b", "c"):
-        make_task(queue=name)
-
-    context = admin_client.get(QUEUES).context
-
-    assert [name for name, _ in context["unlisted"]] == ["a", "b"]
-    assert context["more_unlisted"] >= 1
-
-
 def test_pausing_has_a_permission(staff_client: StaffClient) -> None:
     queue = Queue.objects.create(name="mail")
     looking = staff_client("view_queue")
