@@ -9,13 +9,12 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks import lifecycle
+from tasks import lifecycle, tally
 from tasks.models import Task, Worker
 from tasks.models.task import database
 from tasks.states import Status
 from tasks.tests.rows import claimant, make_worker
 from tasks.tests.workers import RunWorkers, enqueue, lines, run_workers, wait_until
-from tasks.worker import duties as module
 from tasks.worker.duties import Duties
 from tasks.worker.vitals import Vitals
 
@@ -90,7 +89,7 @@ def test_the_row_tells_how_the_worker_is_and_hears_what_is_asked_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     row, vitals = make_worker(), Vitals(recycled=7)
-    monkeypatch.setattr(module.tally.here, "busy", 2)
+    monkeypatch.setattr(tally.here, "busy", 2)
     duties = Duties(claimant(worker_id=row.pk), row, None, vitals)
 
     duties.present([])
@@ -110,6 +109,7 @@ def test_a_real_worker_tells_its_code_and_its_memory(run_workers: RunWorkers) ->
 
     row = wait_until(Worker.objects.first, "it is present")
 
+    assert row is not None
     assert row.version == "v7"
     assert (row.memory_mb or 0) > 10
 
