@@ -91,6 +91,7 @@
       const fresh = page.getElementById(region.id);
       if (fresh && fresh.innerHTML !== region.innerHTML) swap(region, fresh);
     }
+    document.dispatchEvent(new Event("live:swapped")); // for scripts that listen to what was in there
   }
 
   function swap(region, fresh) {
