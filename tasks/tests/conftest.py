@@ -140,5 +140,6 @@ def _no_memory_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Handlers that the test makes are forgotten when it ends."""
+    """Handlers that the test makes are forgotten when it ends, and those of the service are not."""
+    registry.load()
     monkeypatch.setattr(registry, "_handlers", dict(registry._handlers))

@@ -146,7 +146,7 @@ def test_a_worker_that_is_cut_off_inside_a_transaction_holds_its_tasks_for_no_lo
     go.touch()
     payload = {"path": str(ran), "file": str(tmp_path / "go")}
     task_id = enqueue("fault.until", payload=payload)
-    queue.way.fall_silent_after(b"SET lease_expires_at")  # the first renewal; later ones have but a name there
+    queue.way.fall_silent_after(b"SET lease_expires_at")  # the first renewal; later ones have but a name
     run_workers("--n", "1", TASKSERVICE_LEASE_SECONDS="2", **queue.env)
     runner_of(ran)
     other = run_workers("--n", "1", DATABASE_URL=queue.server.url(queue.name), TASKSERVICE_LEASE_SECONDS="2")
