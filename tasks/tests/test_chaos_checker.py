@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.chaos.facts import EVERYBODY, Facts, Fault, Survival
+from bench.chaos.facts import EVERYBODY, Facts, Fault, Life, Survival
 from bench.chaos.profiles import PROFILES
 from bench.chaos.rules import NAMES
 from bench.chaos.verdict import OK, UNKNOWN, evidence, judge, missing, table, violated
@@ -274,6 +274,13 @@ def test_a_task_without_a_worker_to_take_it_is_nobodys_fault() -> None:
     alone = replace(late, lives=[life for life in LIVES if life.pid not in (SECOND, THIRD)])
 
     assert "leases-are-taken-back" not in violated(judge(alone))
+
+
+def test_a_worker_may_refuse_to_start_without_a_database() -> None:
+    refused = Life(name="worker-1", pid=40, began=42, ended_at=43, code=1)
+
+    assert "nobody-falls" not in violated(judge(with_more("lives", refused)))
+    assert "nobody-falls" in violated(judge(with_more("lives", replace(refused, began=30))))
 
 
 def test_the_evidence_tells_the_story_of_the_task() -> None:

@@ -12,6 +12,7 @@ REAPED_SECONDS = 5.0  # after a lease that nobody renews
 OUTLIVE_SECONDS = 2.0  # for an executor without its dispatcher
 STOP_SECONDS = 10.0  # beyond the grace
 CLAIM_SECONDS = 1.0  # after SIGTERM
+START_SECONDS = 5.0  # in which a worker asks for its database
 BACK_SECONDS = 5.0  # after the database
 REFUSED_SECONDS = 10.0  # for a 503
 FELT_SECONDS = 7.0  # after a fault: requests that waited for it are still being refused
@@ -106,9 +107,11 @@ def _unclean(facts: Facts, life: Life, asked_at: float) -> str:
 
 
 def nobody_falls(facts: Facts) -> Iterator[Case]:
-    """No part of the service ends by itself."""
+    """No part of the service ends by itself; but it may refuse to start without a database."""
     for life in facts.lives:
         fell = life.code is not None and life.asked_at is None and not life.killed
+        if fell and facts.disturbed(life.began, life.began + START_SECONDS, kinds=("database",)):
+            continue
         yield Case("", f"{life.name} ended by itself, exit code {life.code}" if fell else "")
 
 
