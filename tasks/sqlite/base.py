@@ -13,6 +13,7 @@ from typing import Any
 from django.db import OperationalError
 from django.db.backends.sqlite3 import base
 
+from tasks.sqlite import damage
 from tasks.sqlite.gate import PATIENCE, Gate
 from tasks.sqlite.wal import Wal, is_foreign
 
@@ -54,8 +55,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return "" if self.is_in_memory_db() else str(self.settings_dict["NAME"])
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> sqlite3.Connection:
-        connection: sqlite3.Connection = super().get_new_connection(conn_params)
-        if self.path:
+        if not self.path:
+            return self._connect(conn_params)
+        with damage.noticed(self.path) as compare:
+            connection = self._connect(conn_params)
             self.gate = Gate(self.path + "-gate", patience=self.patience)
             self.wal = Wal(self.path, self.gate)
             connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
@@ -63,7 +66,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self._become_wal(connection)
             for pragma in PRAGMAS:
                 connection.execute(pragma)
+            compare(connection)
         return connection
+
+    def _connect(self, conn_params: dict[str, Any]) -> sqlite3.Connection:
+        return super().get_new_connection(conn_params)  # type: ignore[no-any-return]  # Django's is untyped
 
     def _refuse_foreign_wal(self, connection: sqlite3.Connection) -> None:
         """Before anything is read."""
