@@ -19,6 +19,8 @@ from tasks import clock, lifecycle
 from tasks.errors import FieldError, InvalidFields, Unavailable
 from tasks.models import Worker
 from tasks.models.task import database
+from tasks.sqlite.base import DatabaseWrapper
+from tasks.sqlite.file_systems import can_be_written_to
 
 
 class Probe(APIView):
@@ -36,9 +38,10 @@ class Healthz(Probe):
 
 class Readyz(Probe):
     def get(self, request: Request) -> JsonResponse:
-        """503 names the check that failed: the database answers, and every migration is applied."""
+        """503 names the check that failed: the database answers, is migrated, and can be written to."""
         if missing := expected_migrations() - applied_migrations(database()):
             raise Unavailable(f"migrations: {len(missing)} not applied; run manage.py migrate")
+        expect_writable()
         checks = {"database": "ok", "migrations": "ok"}
         if asked_for(request, "workers"):
             expect_workers()
@@ -54,6 +57,19 @@ def asked_for(request: HttpRequest, what: str) -> bool:
             [FieldError(code="choice", detail="require must be workers", parameter="require")]
         )
     return what in wanted
+
+
+def expect_writable() -> None:
+    """Raises Unavailable: tasks can be seen, and none made."""
+    connection = connections[database()]
+    if isinstance(connection, DatabaseWrapper):
+        writable = can_be_written_to(connection.path)
+    else:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW transaction_read_only")  # a standby says so as well
+            writable = cursor.fetchone() == ("off",)
+    if not writable:
+        raise Unavailable("database: it can be read, but cannot be written to")
 
 
 def expect_workers() -> None:

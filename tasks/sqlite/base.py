@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ def _with_marks(query: str) -> str:
 class DatabaseWrapper(base.DatabaseWrapper):
     gate: Gate | None = None  # None: in memory, nobody else is there
     wal: Wal | None = None
+    _opened_read_only = False
     patience = PATIENCE  # with the gate
     checkpoint_above_bytes = 64 * 1024 * 1024  # whoever commits and sees a larger WAL empties it
 
@@ -67,6 +69,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             for pragma in PRAGMAS:
                 connection.execute(pragma)
             compare(connection)
+            self._opened_read_only = not os.access(self.path, os.W_OK)
         return connection
 
     def _connect(self, conn_params: dict[str, Any]) -> sqlite3.Connection:
@@ -86,6 +89,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             with self._through_gate():
                 connection.execute("PRAGMA journal_mode=WAL")
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        """Asked between requests. SQLite opens what cannot be written to for reading, and it stays so."""
+        if self._opened_read_only and not self.in_atomic_block:
+            self.close()
+        super().close_if_unusable_or_obsolete()
 
     def create_cursor(self, name: str | None = None) -> GatedCursor:
         cursor: GatedCursor = self.connection.cursor(factory=GatedCursor)

@@ -1,4 +1,4 @@
-"""Which file system keeps a file: on one that machines share, a WAL and its locks are not safe."""
+"""What keeps a file: on a disk that machines share a WAL is not safe, on a read-only one nothing is kept."""
 
 from __future__ import annotations
 
@@ -35,6 +35,13 @@ def refuse_network(path: str) -> None:
 
 def refusal(path: str, kind: str) -> str:
     return f"{path} is on a network file system ({kind}), where SQLite's locks do not keep it whole."
+
+
+def can_be_written_to(path: str) -> bool:
+    """The database, its WAL and the folder of both; asked without writing."""
+    folder = os.path.dirname(os.path.abspath(path))
+    files = [name for name in (path, f"{path}-wal") if os.path.exists(name)]
+    return all(os.access(place, os.W_OK) for place in (folder, *files))
 
 
 def _kinds(path: str) -> Iterator[str]:

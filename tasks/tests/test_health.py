@@ -67,6 +67,15 @@ def test_without_its_database_a_service_is_healthy_but_not_ready() -> None:
     assert b"gone" not in answer.body
 
 
+@pytest.mark.postgres
+def test_a_database_that_can_only_be_read_is_not_ready(api: Api) -> None:
+    """As a standby; a read-only file of SQLite's is tried on a real disk."""
+    with connections[database()].cursor() as cursor:
+        cursor.execute("SET TRANSACTION READ ONLY")
+
+    assert "cannot be written to" in api.get("/readyz").problem(503, "unavailable")["detail"]
+
+
 @pytest.mark.usefixtures("behind")
 def test_with_a_migration_missing_a_service_is_not_ready() -> None:
     problem = Api().get("/readyz").problem(503, "unavailable")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -17,7 +16,7 @@ import pytest
 from django.db import connection
 
 from tasks.states import Status
-from tasks.tests.disks import small_disk_at
+from tasks.tests.disks import fill, small_disk_at
 from tasks.tests.workers import (
     RunningWorker,
     RunWorkers,
@@ -146,20 +145,6 @@ def test_a_full_disk_costs_no_outcome(run_workers: RunWorkers, small_disk: Path,
 
     wait_until(lambda: statuses(path) == {("completed", 1)}, "all completed")
     assert worker.stop() == 0
-
-
-def fill(path: Path) -> None:
-    """To the last byte."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT)
-    try:
-        for size in (65536, 4096, 1):
-            try:
-                while True:
-                    os.write(file, b"x" * size)
-            except OSError:
-                continue
-    finally:
-        os.close(file)
 
 
 def ends_with_a_sentence(worker: RunningWorker) -> str:

@@ -99,8 +99,8 @@ OPERATIONS = (
         id="readyz",
         tag=SERVICE,
         summary="Can it do its work?",
-        says="The database answers and is migrated; 503 names what fails. With `?require=workers` also: a "
-        "worker was seen in the last 30 seconds. Answers whatever the Host "
+        says="The database answers, is migrated and can be written to; 503 names what fails. With "
+        "`?require=workers` also: a worker was seen in the last 30 seconds. Answers whatever the Host "
         "header says.",
         scope=None,
         replies={
