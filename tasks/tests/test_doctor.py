@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from django.db import connections
 from django.test import override_settings
 from django.utils import timezone
 
@@ -18,6 +21,7 @@ from tasks import lifecycle
 from tasks.management import doctor
 from tasks.management.doctor import place, setup, work
 from tasks.models import Queue, Task, Worker
+from tasks.models.task import database
 from tasks.states import Status, WaitingFor
 from tasks.tests.databases import OwnDatabases, without_database
 from tasks.tests.rows import HANDLER, MakeTask, make_worker
@@ -218,6 +222,61 @@ def test_a_full_disk_and_a_large_wal_are_found(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(place, "LARGE_WAL_BYTES", -1)
 
     assert {finding.code for finding in place.look()} == {"disk-full", "wal-large"}
+
+
+@pytest.mark.sqlite
+def test_a_damaged_database_is_found_and_nothing_else_is_looked_at(
+    child_env: dict[str, str], make_task: MakeTask, tmp_path: Path
+) -> None:
+    """A bit of a page that says how the others hang together; of one in a text nobody knows."""
+    for _ in range(200):
+        make_task(title="x" * 500)
+    path = tmp_path / "damaged.db"
+    with closing(sqlite3.connect(child_env["DB_PATH"])) as source:
+        source.execute("VACUUM INTO ?", [str(path)])
+        [[root]] = source.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'tasks'").fetchall()
+        [[page]] = source.execute("PRAGMA page_size").fetchall()
+    assert "database-damaged" not in run({**child_env, "DB_PATH": str(path)})[1]
+    with path.open("r+b") as file:
+        file.seek((root - 1) * page + 4)  # how many cells it has
+        file.write(b"\x10")
+
+    code, found = run({**child_env, "DB_PATH": str(path)})
+
+    assert code == 1
+    assert "is damaged" in found["database-damaged"]["what"]
+    assert "restore a backup" in found["database-damaged"]["do"]
+
+
+@pytest.mark.sqlite
+def test_a_database_is_looked_at_for_damage_no_longer_than_told(
+    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_task()
+    monkeypatch.setattr(place, "LOOK_SECONDS", -1)
+    monkeypatch.setattr(place, "PROGRESS_STEPS", 1)
+
+    assert "database-damaged" not in {finding.code for finding in place.look()}
+    assert Task.objects.exists()  # afterwards queries are let through
+
+
+@pytest.mark.postgres
+def test_a_transaction_that_stays_open_is_found_and_how_to_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = connections[database()].copy()
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            cursor.execute("SELECT pg_backend_pid()")
+            [pid] = cursor.fetchone()
+        assert "transaction-open" not in {finding.code for finding in place.look()}
+        monkeypatch.setattr(place, "LONG", timedelta(0))
+
+        [found] = [finding for finding in place.look() if finding.code == "transaction-open"]
+    finally:
+        other.close()
+
+    assert f"Session {pid} " in found.what
+    assert found.do == f"Let it end: SELECT pg_terminate_backend({pid})."
 
 
 @pytest.mark.postgres
