@@ -59,6 +59,7 @@ class ApiWorker(ThreadWorker):
         self._held: dict[TConn, int] = {}  # bytes, until the answer
         self._held_bytes = 0
         self._waiters: set[TConn] = set()
+        self._as_many_again_at = float("inf")  # monotonic; after files were short
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -90,6 +91,7 @@ class ApiWorker(ThreadWorker):
             event(logger, logging.WARNING, "api.no-more-files", connections=self.nr_conns)
             # room is made a moment later: here, in the midst of a round, its other events are still to come
             self.worker_connections = max(1, self.nr_conns - SPARED_FILES)
+            self._as_many_again_at = time.monotonic() + 5 * MOMENT_SECONDS
 
     def enqueue_req(self, conn: TConn) -> None:
         """A request begins on this connection, or will."""
@@ -194,6 +196,8 @@ class ApiWorker(ThreadWorker):
         while self.pending_conns and _timeout_of(self.pending_conns[0]) <= now:
             self._give_up(self.pending_conns[0], Refused(*LATE))
         self._departures.close_late_ones()
+        if now >= self._as_many_again_at:  # files may have been short for another reason than connections
+            self.worker_connections, self._as_many_again_at = self.cfg.worker_connections, float("inf")
         self._make_room()
         if not self.alive:
             self._let_nobody_wait()
@@ -272,7 +276,6 @@ def _timeout_of(conn: TConn) -> float:
 
 
 def _age_of(pending: TConn) -> float:
-    """Seconds."""
     return time.monotonic() - (_timeout_of(pending) - ARRIVE_SECONDS)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import time
@@ -229,14 +230,22 @@ class Executor:
         return self._tasks_left <= 0
 
     def worn(self, limit_mb: int) -> bool:
-        """Whether it holds too much memory, beyond what it was born with and shares with the others."""
-        return bool(limit_mb and self._resident_mb() - self._born_with_mb > limit_mb)
+        """Whether it holds too much memory, beyond what it was born with and shares with the others.
+
+        Or half of the files that it may have open: with the last of them every task would fail.
+        """
+        if limit_mb and self._resident_mb() - self._born_with_mb > limit_mb:
+            return True
+        with suppress(OSError):  # it is gone; we may have no file left ourselves
+            limit, _ = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+            return len(os.listdir(f"/proc/{self.pid}/fd")) > limit / 2
+        return False
 
     def is_ready(self) -> None:
         self.ready = True
         self._born_with_mb = self._resident_mb()
 
     def _resident_mb(self) -> float:
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.Error, OSError):  # it is gone; we have no file left to look into
             return float(psutil.Process(self.pid).memory_info().rss) / 2**20
         return 0.0

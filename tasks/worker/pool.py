@@ -11,6 +11,7 @@ import socket
 import termios
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 from tasks.worker import executor
 from tasks.worker.handle import Executor
@@ -38,6 +39,16 @@ class Pool:
     def start_one(self) -> Executor:
         """Raises OSError or EOFError when none can be started now, or when the forkserver dies meanwhile."""
         marks = None if self._lock is None else self._lock.marks()
+        try:
+            process, channel = self._start(marks)
+        except (OSError, EOFError):
+            self._leave(marks)
+            raise
+        started = Executor(process, channel, tasks_limit=self._tasks_limit(), marks=marks)
+        self.executors.append(started)
+        return started
+
+    def _start(self, marks: Marks | None) -> tuple[Any, socket.socket]:
         ours, theirs = socket.socketpair()
         process = self._context.Process(
             target=executor.main, args=(theirs, marks, self._limits), name="executor"
@@ -47,11 +58,8 @@ class Pool:
                 process.start()
         except (OSError, EOFError):
             ours.close()
-            self._leave(marks)
             raise
-        started = Executor(process, ours, tasks_limit=self._tasks_limit(), marks=marks)
-        self.executors.append(started)
-        return started
+        return process, ours
 
     def _tasks_limit(self) -> int:
         if not self._recycle_after:

@@ -382,6 +382,7 @@ def sleeps_inside(seconds: float) -> None:
 # --- memory
 
 _kept: list[bytearray] = []
+_open: list[int] = []
 
 
 @fault("leak")
@@ -396,6 +397,24 @@ def eat_memory(megabytes: int = 1_000_000) -> None:
     """Take memory until it has that much, or until something stops it."""
     taken = [bytearray(b"x") * (10 << 20) for _ in range(megabytes // 10)]
     del taken
+
+
+@fault("leave_everything")
+def leave_everything(path: str, files: int = 5) -> int:
+    """Keep memory, open files and a thread; append the ids of a shell and of its child, which go on."""
+    _kept.append(bytearray(b"x") * (1 << 20))
+    _open.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(files))
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    if path:
+        shell = subprocess.Popen(["sh", "-c", 'sleep 3600 & echo $$ $! >> "$0"; wait', path])
+        while not (os.path.exists(path) and str(shell.pid) in _words_of(path)):
+            time.sleep(0.005)
+    return os.getpid()
+
+
+def _words_of(path: str) -> list[str]:
+    with open(path) as file:
+        return file.read().split()
 
 
 # --- where they run, and for whom
