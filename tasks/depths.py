@@ -14,8 +14,8 @@ from tasks.models.task import database
 from tasks.states import Status
 from tasks.tally import MAX_QUEUES
 
-FEW_QUEUES = 10
 COUNTED, COUNTED_OF_MANY = 10_000, 1_000  # where counting ends; one more stands for "or more"
+COUNTED_IN_ALL = 40_000  # a page of all queues is to be quick
 
 _READY = "status = 'pending' AND ready_at IS NOT NULL"
 _WAITING = "status = 'pending' AND ready_at IS NULL"
@@ -86,8 +86,9 @@ def names() -> set[str]:
 
 
 def limit_for(queues: Sequence[str]) -> int:
-    """Where counting ends: sooner where there are many queues."""
-    return COUNTED if len(queues) <= FEW_QUEUES else COUNTED_OF_MANY
+    """Where counting ends: sooner where there are many queues, and always at full thousands."""
+    share = COUNTED_IN_ALL // max(1, len(queues)) // COUNTED_OF_MANY * COUNTED_OF_MANY
+    return min(COUNTED, max(COUNTED_OF_MANY, share))
 
 
 def depths(queues: Sequence[str]) -> dict[str, Depth]:

@@ -62,11 +62,14 @@ class Overview:
         return not Task.objects.using(database()).exists() and not any(self.queues.minutes.values())
 
     @property
-    def notices(self) -> Iterator[Notice]:
+    def notices(self) -> list[Notice]:
+        """What is broken comes before what is only odd."""
+        found: list[Notice] = []
         if self.sees_workers:
-            yield from notices.of_workers(self._situation)
+            found += notices.of_workers(self._situation)
         if self.sees_queues:
-            yield from notices.of_queues(self._situation, self.queues.rows)
+            found += notices.of_queues(self._situation, self.queues.rows)
+        return sorted(found, key=lambda notice: notice.level != notices.ERROR)
 
     @property
     def tiles(self) -> Iterator[Tile]:

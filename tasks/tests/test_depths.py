@@ -49,12 +49,20 @@ def test_counting_ends_somewhere_and_sooner_where_queues_are_many(
 ) -> None:
     monkeypatch.setattr(module, "COUNTED", 3)
     monkeypatch.setattr(module, "COUNTED_OF_MANY", 1)
+    monkeypatch.setattr(module, "COUNTED_IN_ALL", 10)
     for _ in range(5):
         make_task(queue="mail")
 
     few, many = (depths(["mail", *map(str, range(others))])["mail"].ready for others in (0, 20))
 
     assert (few, many) == (4, 2)  # one more stands for "or more"
+
+
+@pytest.mark.parametrize(
+    ("queues", "limit"), [(0, 10_000), (1, 10_000), (4, 10_000), (5, 8_000), (8, 5_000), (100, 1_000)]
+)
+def test_all_queues_together_are_counted_so_far_and_each_to_full_thousands(queues: int, limit: int) -> None:
+    assert module.limit_for(["mail"] * queues) == limit
 
 
 def test_no_queue_is_no_question() -> None:
