@@ -136,7 +136,7 @@ def forget(*, before: datetime) -> bool:
 _STILL_FAILED = f"""(SELECT count(*) FROM (
   SELECT 1 FROM tasks WHERE status = '{Status.FAILED.value}' AND tasks.fingerprint = failures.fingerprint
   LIMIT %s
-) AS some)"""  # noqa: S608 - constants
+) AS counted)"""  # noqa: S608 - constants
 
 
 def with_failed(failures: QuerySet[Failure], *, most: int) -> QuerySet[Failure]:
