@@ -14,7 +14,6 @@ from tasks import stats
 from tasks.admin import words
 from tasks.admin.chosen import SPANS, known_handlers
 from tasks.models import Task
-from tasks.selection import COUNTED
 from tasks.states import Status
 
 if TYPE_CHECKING:
@@ -64,11 +63,11 @@ class StatusFilter(TaskFilter):
             "query_string": changelist.get_query_string(remove=[self.parameter_name]),
         }
         for status in Status:
-            number = stats.count(status, most=COUNTED)
+            number = stats.count(status)
             yield {
                 "value": status.value,
                 "display": status.label,
-                "count": "" if number is None else words.capped(number, COUNTED),
+                "count": "" if number is None else words.capped(number, stats.COUNTED),
                 "selected": chosen == status,
                 "query_string": changelist.get_query_string({self.parameter_name: status.value}),
             }

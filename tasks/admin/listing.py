@@ -21,7 +21,7 @@ from tasks.admin.rights import rights_of
 from tasks.ids import made_at
 from tasks.models import Task
 from tasks.pending import Situation
-from tasks.selection import COUNTED, Counted, Page, Place, page_of
+from tasks.selection import Counted, Page, Place, page_of
 from tasks.states import Status
 
 if TYPE_CHECKING:
@@ -145,12 +145,10 @@ class TaskChangeList(ChangeList):
         selection = self.chosen.selection
         if self.place.beside or not self.page.full:
             return None
-        if selection.is_listed:
-            return selection.count()
-        if self.narrowed and set(selection.filters) == {"status"} and not selection.search:
-            number = stats.count(Status(selection.filters["status"]), most=COUNTED)
-            return None if number is None else Counted(min(number, COUNTED), number <= COUNTED)
-        return None
+        if set(selection.filters) == {"status"} and not selection.search:
+            number, most = stats.count(Status(selection.filters["status"])), stats.COUNTED
+            return None if number is None else Counted(min(number, most), number <= most)
+        return selection.count() if selection.is_listed else None
 
     @property
     def bulk(self) -> str:

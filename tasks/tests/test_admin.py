@@ -429,7 +429,7 @@ def test_a_list_says_how_many_there_are_up_to_where_it_counted(
     exact = [
         admin_client.get(TASKS + query).content.decode() for query in ("?status=failed", "?status=pending")
     ]
-    monkeypatch.setattr("tasks.admin.listing.COUNTED", 55)
+    monkeypatch.setattr("tasks.stats.COUNTED", 55)
     monkeypatch.setattr(selection, "COUNTED", 55)
     capped = [
         admin_client.get(TASKS + query).content.decode()
@@ -443,7 +443,7 @@ def test_a_list_says_how_many_there_are_up_to_where_it_counted(
 def test_status_counts_come_from_indexes_and_say_when_they_ended(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.admin.filters.COUNTED", 5)
+    monkeypatch.setattr("tasks.stats.COUNTED", 5)
     make_many(6, Status.FAILED)
     make_many(2, Status.PENDING)
 
