@@ -310,6 +310,18 @@ def test_everything_is_chosen_from_the_box_above_the_rows(visit: Visitor) -> Non
     page.wait_for_selector("text=3 finished tasks match.")
 
 
+def test_rows_that_were_put_in_anew_can_be_chosen_all_at_once(visit: Visitor) -> None:
+    life()
+    page = visit()
+    page.goto(TASKS)
+
+    page.evaluate("const rows = document.getElementById('task-rows'); rows.innerHTML = rows.innerHTML")
+    page.check("#action-toggle")
+
+    assert page.locator(".action-select:checked").count() == 5
+    page.wait_for_selector("text=5 of 5 selected")
+
+
 def test_on_a_phone_the_first_screen_shows_tasks_and_filters_when_asked_for(visit: Visitor) -> None:
     life()
     page = visit(size="phone")

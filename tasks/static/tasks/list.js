@@ -1,8 +1,12 @@
-/* The list of tasks. Where a part of the page was fetched anew, the boxes in it want their listeners. */
-"use strict";
-document.addEventListener("live:swapped", () => {
-    const boxes = document.querySelectorAll("tr input.action-select");
-    if (boxes.length > 0 && window.Actions) {
-        window.Actions(boxes);
-    }
-});
+// The list of tasks. When its rows are put in anew, the boxes in them want the listeners of Django's actions.js.
+
+(() => {
+  "use strict";
+
+  const rows = document.getElementById("task-rows");
+  if (!rows) return;
+  new MutationObserver(() => {
+    const boxes = rows.querySelectorAll("tr input.action-select");
+    if (boxes.length && window.Actions) window.Actions(boxes);
+  }).observe(rows, { childList: true });
+})();
