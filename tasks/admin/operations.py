@@ -41,7 +41,7 @@ USUAL_SPAN = "week"
 class OperationAdmin(Window):
     """Belongs to who started it; who could have started it may stop it, too."""
 
-    list_display = ("what", "state", "came_to", "by", "made")
+    list_display = ("what", "state", "so_far", "by", "made")
     list_display_links = ("what",)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -67,7 +67,7 @@ class OperationAdmin(Window):
         return _badge(operation, None if operation.ended_at else operations.task_of(operation))
 
     @admin.display(description="So far")
-    def came_to(self, operation: Operation) -> str:
+    def so_far(self, operation: Operation) -> str:
         return operations.told(operation.came_to)
 
     @admin.display(description="Started by")

@@ -27,6 +27,7 @@ from tasks.operations import VERBS
 from tasks.search import BadSearch, id_range
 from tasks.states import Status
 
+NONE = format_html('<span class="none">{}</span>', words.NOTHING)  # where there is little room, left out
 VERB_OF = {"remove": "delete"}  # the others are called alike
 
 
@@ -83,15 +84,11 @@ class TaskList(Window):
     def tries(self, task: Task) -> str:
         return words.attempts(task)
 
-    @admin.display(description="Handler")
-    def handler(self, task: Task) -> SafeString:
-        return format_html('<span title="{}">{}</span>', task.handler, task.handler)
-
     @admin.display(description="Worker")
     def on(self, task: Task) -> SafeString | str:
         """Who has it or had it last: the host and the process, which say more than the rest of the id."""
         if not task.worker_id or task.status == Status.PENDING:
-            return words.NOTHING
+            return NONE
         query = urlencode({"worker": task.worker_id})
         shown = task.worker_id.rpartition(":")[0] or task.worker_id
         return format_html('<a href="?{}" title="{}">{}</a>', query, task.worker_id, shown)
@@ -101,11 +98,11 @@ class TaskList(Window):
         return words.when(task.created_at, timezone.now())
 
     @admin.display(description="Duration")
-    def ran(self, task: Task) -> str:
+    def ran(self, task: Task) -> SafeString | str:
         if task.status == Status.PROCESSING and task.attempted_at:
             return f"{words.span(timezone.now() - task.attempted_at)} so far"
         length = words.took(task)
-        return words.NOTHING if length is None else words.span(length)
+        return NONE if length is None else words.span(length)
 
 
 def _better(request: HttpRequest) -> str | None:

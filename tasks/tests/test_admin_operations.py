@@ -198,6 +198,7 @@ def test_its_page_tells_how_far_it_is_and_what_it_was_about(
         assert "<b>" not in page.partition("<h1")[2].partition("</h1>")[0]
     assert "0 queued again." in waiting
     assert "1 queued again." in done
+    assert "1 queued again." in listed
     assert 'name="stop"' in waiting
     assert 'name="stop"' not in done
 
