@@ -11,16 +11,17 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import connections
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
+from django.utils import timezone
 from django.utils.http import urlencode
 
 from bench.filling import BEGAN
-from tasks.models import Attempt, Task
+from tasks.models import Attempt, Failure, Task
 from tasks.models.task import database
 from tasks.states import Status
 
 TASKS = "admin:tasks_task_changelist"
-ELSEWHERE = ("tasks_failures", "tasks_failure_changelist")  # pages that need not be there
+FAILURES = 1_000  # groups; twenty of them with a hundred tasks that are failed
 
 
 def cookie() -> str:
@@ -44,14 +45,13 @@ def _pages() -> Iterator[tuple[str, str]]:
     for name, params in _lists():
         yield name, f"{reverse(TASKS)}?{urlencode(params)}"
     yield "a task that failed", reverse("admin:tasks_task_change", args=(_failed_task(),))
-    for model in ("queue", "worker", "operation", "token"):
+    yield "a failure", reverse("admin:tasks_failure_change", args=(_failures(),))
+    for model in ("failure", "queue", "worker", "operation", "token"):
         yield f"{model}s", reverse(f"admin:tasks_{model}_changelist")
-    yield "operation: counted", f"{reverse('admin:tasks_operation_add')}?created=ever&status=failed"
-    for name in ELSEWHERE:
-        try:
-            yield "failures", reverse(f"admin:{name}")
-        except NoReverseMatch:
-            continue
+    yield (
+        "all that match: failed, counted",
+        f"{reverse('admin:tasks_operation_add')}?created=ever&status=failed",
+    )
 
 
 def _lists() -> Iterator[tuple[str, dict[str, str]]]:
@@ -94,3 +94,23 @@ def _failed_task() -> UUID:
         for number in range(1, 6)
     )  # fmt: skip
     return task.pk
+
+
+def _failures() -> str:
+    """The fingerprint of one of many groups."""
+    now = timezone.now()
+    newest = list(
+        Task.objects.filter(status=Status.FAILED).order_by("-pk").values_list("pk", flat=True)[:2000]
+    )
+    for number in range(20):
+        Task.objects.filter(pk__in=newest[number::20]).update(fingerprint=f"{number:016x}")
+    Failure.objects.bulk_create(
+        Failure(
+            fingerprint=f"{number:016x}", handler="bench.noop", error_type="builtins.ValueError",
+            frame=f"tasks.py in line_{number}", message="no luck", traceback="Traceback\n" * 50,
+            task_id=newest[number % 20], count=number + 1, first_seen_at=BEGAN,
+            last_seen_at=now - timedelta(minutes=number),
+        )
+        for number in range(FAILURES)
+    )  # fmt: skip
+    return f"{0:016x}"

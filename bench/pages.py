@@ -14,7 +14,8 @@ from bench.service import Api, Failed, api, fresh_service
 
 QUEUES = 8
 WARM_UP, SAMPLES = 3, 40
-TARGET_MS = 100.0
+TARGET_MS = 100.0  # for what an index serves
+COUNTS = "all that match"  # a page that was asked to count
 
 
 def measure(kind: Kind, options: Options) -> Facts:
@@ -34,6 +35,8 @@ def lines(name: str, facts: Facts) -> list[Line]:
 
 def _line(page: str, ms: Mapping[str, float]) -> Line:
     text = f"{ms['p50']:.1f}, p95 {ms['p95']:.1f} ms"
+    if page.startswith(COUNTS):
+        return Line(f"  {page}", text)
     return at_most(f"  {page}", ms["p95"], TARGET_MS, unit=" ms", text=text)
 
 
