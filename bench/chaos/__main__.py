@@ -67,7 +67,7 @@ def run(
 
 
 def rage(scene: Scene, profile: Profile, seed: int) -> Harm:
-    scene.open(profile.tasks)
+    scene.open(profile.tasks, profile.threads)
     harm = Harm(scene, profile.schedule(seed, scene.place.kind), rest=profile.rest)
     began = time.monotonic()
     while profile.goes_on(time.monotonic() - began, busy=harm.left or scene.suffers):

@@ -26,6 +26,7 @@ class Profile:
     outages: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # of each database
     must: frozenset[str] = frozenset()  # rules whose case has to come up
     small_disk: bool = False
+    threads: int = 4  # of each client: how much is asked for at a time
     rest: float = 0.0  # seconds after an outage in which nothing else happens
     patience: float = 60.0  # seconds in which all tasks have to finish afterwards
 
@@ -136,8 +137,9 @@ PROFILES = {
     ),
     "pauses": Profile(
         "workers that sleep longer than a lease",
-        seconds=20,
+        seconds=25,
         tasks=3_000,
+        threads=1,  # what is taken back shall not wait behind others
         deeds={"pause-worker": 2},
         outages={"sqlite": {}, "postgres": {}},
     ),

@@ -23,7 +23,7 @@ from bench.service import ROOT, Service, answers, title, wait_until
 
 PR_SET_CHILD_SUBREAPER = 36
 WORKERS, EXECUTORS = 2, 3
-CLIENTS, THREADS = 2, 4
+CLIENTS = 2
 LEASE_SECONDS, GRACE_SECONDS = 4, 4
 STALL_SECONDS = 0.75  # without a step of this process: a busy machine, which is no bug of the service
 WAKE_SECONDS = 0.2  # after its executors: what they came to meanwhile comes late
@@ -83,20 +83,20 @@ class Scene:
 
     # -- the beginning
 
-    def open(self, tasks: int) -> None:
+    def open(self, tasks: int, threads: int) -> None:
         (self.service.folder / RUNS).mkdir()
         self._add("api", partial(self.service.start_api, self._listener))
         for name in [f"worker-{number}" for number in range(1, WORKERS + 1)]:
             self._add(name, partial(self.service.start_workers, EXECUTORS, log=f"{name}.log"))
         wait_until(self.complete, "API and executors")
-        self._clients = [self._start_client(number, tasks // CLIENTS) for number in range(CLIENTS)]
+        self._clients = [self._start_client(number, tasks // CLIENTS, threads) for number in range(CLIENTS)]
 
     def _add(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> None:
         self.parts.append(Part(name, start, start()))
 
-    def _start_client(self, number: int, tasks: int) -> subprocess.Popen[bytes]:
+    def _start_client(self, number: int, tasks: int, threads: int) -> subprocess.Popen[bytes]:
         port = self._listener.getsockname()[1]
-        words = [f"c{number}", str(port), str(self._seed), str(THREADS), str(tasks)]
+        words = [f"c{number}", str(port), str(self._seed), str(threads), str(tasks)]
         command = [sys.executable, "-m", "bench.chaos.clients", *words]
         return self.service.start(command, log="clients.log")
 

@@ -155,13 +155,13 @@ def quick_refusals(facts: Facts) -> Iterator[Case]:
 
 def back_after_the_database(facts: Facts) -> Iterator[Case]:
     """Workers go on within five seconds of the database's return, without a restart."""
-    moves = sorted(change.at for change in facts.changes if change.worker and change.old_status)
+    claimed = [claim.at for claim in facts.claims.values()]
     for fault in facts.faults:
         deadline = fault.until + BACK_SECONDS + SLACK_SECONDS
         if fault.kind != "database" or not _lived_through(facts, fault, deadline):
             continue
         waits = _waiting_throughout(facts, fault.until, deadline)
-        moved = any(fault.until < at <= deadline for at in moves)
+        moved = any(fault.until < at <= deadline for at in claimed)
         if moved or waits:
             wrong = f"the database ({fault.who}) was back, {len(waits)} tasks waited, and nobody took one"
             yield Case(waits[0] if waits else "", "" if moved else wrong)
