@@ -26,7 +26,8 @@ OUTAGE_SECONDS = {
 }
 BESIDE_SLEEP = {"kill-api", "kill-api-process", "stop-api"}
 NOT_BESIDE_OUTAGES = {"pause-worker", "pause-dispatcher-for-a-lease"}
-AGE_SECONDS = (1.1, 2.5)  # of a run that is one of the long ones, and goes on for a while
+YOUNG = (0.3, 3.0)  # seconds that a run has taken, so that it may take some more
+LONG = (1.1, 2.5)  # of one that certainly does
 
 Act = Callable[[Scene, Deed], str]  # to whom it was done; "" when there was nobody
 
@@ -95,19 +96,19 @@ def _able(scene: Scene) -> list[Part]:
     ]
 
 
-def _busy(scene: Scene, part: Part) -> list[psutil.Process]:
+def _busy(scene: Scene, part: Part, ages: tuple[float, float] = YOUNG) -> list[psutil.Process]:
     """Those of its executors that are in the midst of a run that takes a while."""
     now, running = time.monotonic(), scene.notebook.running()
-    least, most = AGE_SECONDS
+    least, most = ages
     return [it for it in part.executors() if least < now - running.get(it.pid, 0.0) < most]
 
 
-def _busy_worker(scene: Scene, deed: Deed) -> Part | None:
+def _busy_worker(scene: Scene, deed: Deed, ages: tuple[float, float] = YOUNG) -> Part | None:
     """While the others work: if all slept, nobody would take over what the first one held."""
     able = _able(scene)
     if len(able) < len(scene.workers):
         return None
-    return _picked([part for part in able if _busy(scene, part)], deed)
+    return _picked([part for part in able if _busy(scene, part, ages)], deed)
 
 
 def _api(scene: Scene) -> Part | None:
@@ -219,13 +220,13 @@ def _pause(scene: Scene, deed: Deed, process: psutil.Process, felt_by: int) -> s
 
 
 def pause_dispatcher_for_a_lease(scene: Scene, deed: Deed) -> str:
-    part = _busy_worker(scene, deed)
+    part = _busy_worker(scene, deed, LONG)
     return "" if part is None else _pause_for_a_lease(scene, deed, part, [])
 
 
 def pause_worker(scene: Scene, deed: Deed) -> str:
     """With its executors, as if its machine had slept."""
-    part = _busy_worker(scene, deed)
+    part = _busy_worker(scene, deed, LONG)
     return "" if part is None else _pause_for_a_lease(scene, deed, part, part.family())
 
 

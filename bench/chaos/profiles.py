@@ -84,7 +84,7 @@ PROFILES = {
     "short": Profile(
         "a little of everything, within a minute",
         seconds=26,
-        tasks=3_000,
+        tasks=8_000,
         deeds={**KILLS, "stop-worker": 1, "stop-api": 1, "pause-worker": 1, "pause-executor": 1},
         outages=each(1),
         must=ALWAYS | DEATHS | {"late-writes", "honest-answers"},
