@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, *, more: Mapping[str, str] | No
         print(f"chaos: SKIPPED: {reason}")
         return SKIPPED
     print(f"  done to it: {done}\n  {summary(facts)}")
-    return report(facts, profile, folder, options.json)
+    return report(facts, profile, folder, options.json, keep=options.keep)
 
 
 def run(
@@ -113,7 +113,7 @@ def summary(facts: Facts) -> str:
     )
 
 
-def report(facts: Facts, profile: Profile, folder: Path, file: Path | None) -> int:
+def report(facts: Facts, profile: Profile, folder: Path, file: Path | None, *, keep: bool) -> int:
     verdicts = verdict.judge(facts)
     print(verdict.table(verdicts))
     if file is not None:
@@ -124,7 +124,8 @@ def report(facts: Facts, profile: Profile, folder: Path, file: Path | None) -> i
     if absent := verdict.missing(verdicts, profile.must):
         print(f"NOT SEEN: no case of {', '.join(absent)}; everything is kept in {folder}")
         return NOT_SEEN
-    shutil.rmtree(folder)
+    if not keep:
+        shutil.rmtree(folder)
     return HELD
 
 
@@ -148,6 +149,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="of harm, instead of the profile's")
     parser.add_argument("--patience", type=float, help="seconds in which all tasks have to finish afterwards")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts there")
+    parser.add_argument("--keep", action="store_true", help="what was seen, even if all held")
     options = parser.parse_args(arguments)
     given = {name: getattr(options, name) for name in ("seconds", "patience")}
     options.changed = {name: value for name, value in given.items() if value is not None}

@@ -137,9 +137,9 @@ PROFILES = {
     ),
     "pauses": Profile(
         "workers that sleep longer than a lease",
-        seconds=25,
+        seconds=30,
         tasks=3_000,
-        threads=1,  # what is taken back shall not wait behind others
+        threads=2,  # what is taken back shall not wait behind others
         deeds={"pause-worker": 2},
         outages={"sqlite": {}, "postgres": {}},
     ),
