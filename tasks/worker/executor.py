@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import select
 import signal
@@ -40,7 +39,6 @@ from tasks.worker.running import Interrupt, Interrupted
 INTERRUPT = signal.SIGUSR1
 READ_BYTES = 256 * 1024
 AGAIN_SECONDS = 0.05  # until an interrupt is sent again that was not heard
-
 _now = partial(time.clock_gettime, time.CLOCK_BOOTTIME)  # which goes on while the machine sleeps
 
 
@@ -200,10 +198,8 @@ class Executor:
             raise Interrupted
 
     def _unheard(self) -> Interrupt | None:
-        """What has not been raised yet in the handler that the main thread is in.
-
-        A signal that comes just before a call that blocks does not end that call, and nothing is raised
-        until it ends by itself: the signal is sent again and again.
+        """What was not raised yet in the present handler: a signal that comes just before a call that blocks
+        does not end that call, and is sent again and again.
         """
         interrupt = self._interrupts.get(self._inside) if self._inside and self._by_signal else None
         return None if interrupt is None or interrupt.heard else interrupt
@@ -245,7 +241,7 @@ class Executor:
         if self._marks is not None:
             self._marks.begin(lease)
         logs.now_about({"task_id": lease.task_id, "attempt": lease.attempt, "handler": lease.handler})
-        args, payload = _parsed(lease.args), _parsed(lease.payload)
+        args, payload = running.parsed(lease.args), running.parsed(lease.payload)
         try:
             telling.started(lease, task, args, payload)
             value = self._traced(key, lease, task, args, payload)
@@ -302,8 +298,3 @@ class Executor:
         if os.getpid() != self._pid:
             os._exit(0)  # a fork that the handler made came back from it: it is not the executor
         self._connections.let_go(all_of_them=key in self._interrupts)
-
-
-def _parsed(text: str) -> Any:
-    """A new value each time: a handler may change what it gets."""
-    return [] if text == "[]" else {} if text == "{}" else json.loads(text)
