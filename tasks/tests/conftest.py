@@ -34,7 +34,7 @@ hypothesis.settings.load_profile("service")
 
 
 KIND = os.environ["TEST_DATABASE"]
-USES_DATABASE = {"db", "own_databases"}  # fixtures that lead to one
+USES_DATABASE = {"db", "transactional_db", "own_databases"}  # fixtures that lead to one
 
 
 def pytest_configure() -> None:
