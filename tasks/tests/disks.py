@@ -107,7 +107,7 @@ class Disk:
         while True:
             for copy in copies:
                 _run("cp", "--sparse=always", self._image, copy)
-            if filecmp.cmp(*copies, shallow=False):
+            if filecmp.cmp(copies[0], copies[1], shallow=False):
                 copies[1].unlink()
                 return copies[0]
 

@@ -121,4 +121,4 @@ def one_wave(service: Service) -> None:
 
 def waiting(where: dict[str, str]) -> bool:
     finished = ", ".join(f"'{status.value}'" for status in FINISHED)
-    return bool(rows(where, f"SELECT 1 FROM tasks WHERE status NOT IN ({finished}) LIMIT 1"))  # type: ignore[arg-type]
+    return bool(rows(where, f"SELECT 1 FROM tasks WHERE status NOT IN ({finished}) LIMIT 1"))

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
 TASKS = 6_000
 STEP = 1_500
 DONE_PER_BLOCK = 12  # tasks that were done meanwhile, for each block that a claim touches: 35 at present
-FEW_BLOCKS = 150
+FEW_BLOCKS = 120
 
 
 @contextmanager

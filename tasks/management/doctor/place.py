@@ -37,10 +37,10 @@ SELECT concat_ws(' ', 'Session', pid, usename, NULLIF(application_name, '')), no
   format('SELECT pg_terminate_backend(%%s)', pid)
 FROM pg_stat_activity
 WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
-  AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL) AND xact_start < now() - %s
+  AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL) AND xact_start < now() - make_interval(secs => %s)
 UNION ALL
 SELECT format('The prepared transaction %%L', gid), now() - prepared, format('ROLLBACK PREPARED %%L', gid)
-FROM pg_prepared_xacts WHERE database = current_database() AND prepared < now() - %s
+FROM pg_prepared_xacts WHERE database = current_database() AND prepared < now() - make_interval(secs => %s)
 ORDER BY 2 DESC LIMIT 5
 """
 
@@ -143,7 +143,7 @@ def _skew() -> Iterator[Finding]:
 
 def _long_transactions() -> Iterator[Finding]:
     with connections[database()].cursor() as cursor:
-        cursor.execute(OPEN_TRANSACTIONS, [LONG, LONG])
+        cursor.execute(OPEN_TRANSACTIONS, [LONG.total_seconds()] * 2)
         for name, since, end in cursor.fetchall():
             yield Finding(
                 WARNING,
