@@ -30,7 +30,8 @@ def count(status: Status, *, most: int | None = None) -> int | None:
 
 def _key(part: TaskQuerySet) -> QuerySet[Task, dict[str, Any]]:
     """What its index begins with: no row is looked up for it."""
-    return part.values(str(part.query.order_by[0]).lstrip("-"))
+    keys: QuerySet[Task, dict[str, Any]] = part.values(str(part.query.order_by[0]).lstrip("-"))
+    return keys
 
 
 def live_ids(*statuses: Status, limit: int) -> list[UUID] | None:
