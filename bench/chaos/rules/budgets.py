@@ -10,6 +10,7 @@ from bench.chaos.rules.case import CLOCK_SECONDS, Case, Rule
 from tasks.decide import CRASH_BUDGET, FREE_RELEASES
 
 WAITS = ("failed", "crashed", "timed-out")  # outcomes that another attempt has to wait after
+STEPS = 20  # of the backoff, by which it has come to its maximum
 COSTS = (*WAITS, "lapsed")  # that an attempt
 
 
@@ -90,7 +91,7 @@ def _retried_at_attempt(facts: Facts, attempt: EndedAttempt, claim: Change) -> i
 
 
 def _hurried(attempt: EndedAttempt, claim: Change, used: int) -> str:
-    least = min(BACKOFF.max, BACKOFF.initial * BACKOFF.factor ** (used - 1)).total_seconds() / 2
+    least = min(BACKOFF.max, BACKOFF.initial * BACKOFF.factor ** min(used - 1, STEPS)).total_seconds() / 2
     waited = claim.claimed_at - attempt.at
     if waited < least - CLOCK_SECONDS:
         return f"was claimed {waited:.3f} s after its attempt {used} {attempt.outcome}, and not {least:g} s"
