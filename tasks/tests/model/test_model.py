@@ -13,10 +13,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from tasks.tests.model.machine import Machine
 from tasks.tests.simulation.wrong_statements import WRONG, Wrong
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.timeout(600)]  # beside other load
 
 QUIET = settings(
-    max_examples=40,
+    max_examples=30,
     stateful_step_count=30,
     derandomize=True,
     database=None,
@@ -32,7 +32,7 @@ def test_the_verbs_do_what_the_model_does() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_verbs_do_what_the_model_does_in_lives_that_nobody_has_seen_before(
     request: pytest.FixtureRequest,
 ) -> None:

@@ -20,6 +20,8 @@ from tasks.tests.simulation.stories import Broken
 from tasks.tests.simulation.verbs import verbs
 from tasks.tests.simulation.wrong_statements import WRONG, Wrong
 
+pytestmark = pytest.mark.timeout(600)  # beside other load
+
 # Plays one schedule again: SIMULATION_SEED=1234 pytest tasks/tests/simulation
 TOLD = os.environ.get("SIMULATION_SEED")
 FEW, MANY, PARTS = 5_000, 100_000, 10
@@ -98,7 +100,6 @@ def test_the_verbs_on_a_database_keep_the_same_rules() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.django_db
 def test_the_verbs_on_a_database_keep_them_in_schedules_that_nobody_has_seen_before() -> None:
     for seed in fresh(MORE_ON_A_DATABASE):
