@@ -154,14 +154,16 @@ class OperationAdmin(Window):
         return super().change_view(request, object_id, form_url, extra_context)
 
     def _pull(self, request: HttpRequest, operation: Operation) -> None:
-        if not (self.has_view_permission(request) and _may_steer(request, operation)):
+        go_on = "go_on" in request.POST
+        may = _may_go_on(request, operation) if go_on else _may_stop(request, operation)
+        if not (self.has_view_permission(request) and may):
             raise PermissionDenied
         if "stop" in request.POST:
             stopped = operations.stop(operation, by=request.user.get_username())
             self.tell(request, "Stopped." if stopped else "It had ended.", done=stopped)
             if stopped:
                 self.note(request, [operation], f"Stopped: {operations.told(operation.came_to)}")
-        elif "go_on" in request.POST and operations.go_on(operation):
+        elif go_on and operations.go_on(operation):
             self.tell(request, "It goes on where it was.", done=True)
             self.note(request, [operation], "Let go on.")
 
@@ -183,7 +185,8 @@ class OperationAdmin(Window):
             "is_live": live,
             "why": _why(task) if live else "",
             "stuck": live and (task is None or task.status in (Status.FAILED, Status.CANCELLED)),
-            "may_steer": _may_steer(request, operation),
+            "may_stop": _may_stop(request, operation),
+            "may_go_on": _may_go_on(request, operation),
         }
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -250,9 +253,13 @@ def _allowed(request: HttpRequest) -> list[str]:
     return [name for name, verb in VERBS.items() if request.user.has_perm(verb.permission)]
 
 
-def _may_steer(request: HttpRequest, operation: Operation) -> bool:
-    owns = operation.user_key == str(request.user.pk)
-    return owns or request.user.has_perm(VERBS[operation.verb].permission)
+def _may_stop(request: HttpRequest, operation: Operation) -> bool:
+    return operation.user_key == str(request.user.pk) or _may_go_on(request, operation)
+
+
+def _may_go_on(request: HttpRequest, operation: Operation) -> bool:
+    """Who has begun it may have lost the permission since."""
+    return request.user.has_perm(VERBS[operation.verb].permission)
 
 
 def _verb(request: HttpRequest, params: dict[str, str]) -> Verb:

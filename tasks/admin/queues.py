@@ -17,12 +17,13 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from tasks import depths, lifecycle, stats
+from tasks import clock, depths, lifecycle, stats
 from tasks.admin import page, words
 from tasks.admin.queue_rows import Queues
 from tasks.admin.window import Window
 from tasks.limits import QUEUE_RULE, is_queue_name
 from tasks.models import Queue
+from tasks.models.task import database
 from tasks.pending import Situation
 
 PURGE_SECONDS = 10.0  # that one request cancels for; what is left then, another click does
@@ -147,7 +148,8 @@ class QueueAdmin(Window):
         return TemplateResponse(request, "admin/tasks/queue/purge.html", context)
 
     def _purge(self, request: HttpRequest, name: str) -> None:
-        before, deadline = timezone.now(), time.monotonic() + PURGE_SECONDS
+        before = clock.now(database())  # as it stamps the tasks, whatever this host's clock says
+        deadline = time.monotonic() + PURGE_SECONDS
         reason = f"Queue {name} was purged by {request.user.get_username()}."
         total = 0
         while moved := lifecycle.purge(name, before=before, reason=reason):

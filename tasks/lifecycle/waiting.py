@@ -34,7 +34,13 @@ def expire(*, now: datetime, limit: int = ROWS_AT_ONCE) -> int:
         return (
             Task.objects.using(alias)
             .filter(pk__in=list(queue_of))
-            .move(states.EXPIRE, finished_at=now, waiting_for=None, error=error_json(_EXPIRED, attempt=None))
+            .move(
+                states.EXPIRE,
+                finished_at=now,
+                waiting_for=None,
+                error=error_json(_EXPIRED, attempt=None),
+                fingerprint=None,  # it is no failure of the kind that its last attempt was
+            )
         )
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
@@ -230,6 +231,22 @@ def test_who_may_do_nothing_to_tasks_begins_and_stops_nothing(
     assert ASK not in looking.get(TASKS).content.decode()
     operation.refresh_from_db()
     assert operation.ended_at is None
+
+
+def test_who_has_lost_the_permission_can_stop_an_operation_and_not_let_it_go_on(
+    staff_client: StaffClient, make_task: MakeTask
+) -> None:
+    make_task(Status.FAILED)
+    client = staff_client("view_task", "retry_task")
+    operation = start(client, verb="retry")
+    Task.objects.filter(handler=HANDLER).update(status=Status.CANCELLED, finished_at=timezone.now())
+    User.objects.get(pk=operation.user_key).user_permissions.remove(
+        Permission.objects.get(codename="retry_task")
+    )
+
+    assert 'name="go_on"' not in client.get(page_of(operation)).content.decode()
+    assert client.post(page_of(operation), {"go_on": "1"}).status_code == 403
+    assert client.post(page_of(operation), {"stop": "1"}).status_code == 302
 
 
 def test_who_may_not_see_payloads_cannot_choose_by_them(

@@ -312,6 +312,14 @@ def test_what_expired_before_it_ran_has_failed(duties: Duties, make_task: MakeTa
     assert (status_of(late.pk), status_of(early.pk)) == (Status.FAILED, Status.PENDING)
 
 
+def test_what_expired_after_a_failure_is_no_failure_of_that_kind(duties: Duties, make_task: MakeTask) -> None:
+    task = make_task(expires_at=timezone.now() - timedelta(seconds=1), fingerprint="abc", attempt=1)
+
+    duties.expire([])
+
+    assert Task.objects.get(pk=task.pk).fingerprint is None
+
+
 # -- checkpoint
 
 
