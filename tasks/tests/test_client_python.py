@@ -209,6 +209,7 @@ def test_the_examples_of_its_page_work(service: Service, capsys: pytest.CaptureF
     assert capsys.readouterr().out.count("{'name': 'Ada'}") == 2
 
 
+@pytest.mark.slow  # it fetches what builds wheels
 @pytest.mark.skipif(find_spec("pip") is None, reason="this environment has no pip")
 def test_its_wheel_is_whole_and_typed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", str(tmp_path), str(README.parent)]
