@@ -11,6 +11,7 @@ from typing import NamedTuple
 from tasks.contract import Lease
 
 MAX_QUEUES = 100  # that are counted by name; clients choose those
+MAX_HANDLERS = 1_000
 OTHER = "other"
 
 # seconds, the upper ends of a histogram's buckets; above the last: all else
@@ -56,6 +57,7 @@ class Tally:
         self._lock = threading.Lock()
         self._counts: defaultdict[Cell, float] = defaultdict(float)
         self._queues = Bounded()
+        self._handlers = Bounded(most=MAX_HANDLERS)  # of other processes: here they are code
         self.busy = 0  # executors that run a task now
 
     def created(self, made: Sequence[tuple[str, str]]) -> None:
@@ -64,12 +66,17 @@ class Tally:
             for (queue, handler), count in Counter(made).items():
                 self._counts[Cell(CREATED, self._queues.name(queue), handler)] += count
 
-    def take_created(self) -> list[tuple[str, str]]:
-        """For an executor, whose dispatcher writes down what its handlers have made."""
-        if not self._counts:  # what nearly always holds
-            return []
-        taken = self.take()
-        return [(cell.queue, cell.handler) for cell, count in taken.items() for _ in range(int(count))]
+    @property
+    def empty(self) -> bool:
+        return not self._counts
+
+    def add(self, counts: Mapping[Cell, float]) -> None:
+        """What another process has counted; its queues and handlers are no more than so many here, too."""
+        with self._lock:
+            for cell, count in counts.items():
+                queue, handler = self._queues.name(cell.queue), cell.handler
+                handler = self._handlers.name(handler) if handler else ""
+                self._counts[cell._replace(queue=queue, handler=handler)] += count
 
     def claimed(self, leases: Sequence[Lease]) -> None:
         with self._lock:

@@ -31,7 +31,7 @@ from tasks.contract import (
     outcome_to_wire,
 )
 from tasks.errors import UnknownHandler
-from tasks.worker import child, running, telling, wire
+from tasks.worker import child, counted, running, telling, wire
 from tasks.worker.connections import HandlersConnections
 from tasks.worker.marks import Marks
 from tasks.worker.running import Interrupt, Interrupted
@@ -103,8 +103,8 @@ class Executor:
         while (lease := self._next()) is not None:
             began = time.perf_counter()
             outcome = self._run(lease)
-            if made := tally.here.take_created():
-                self._send({"created": made})
+            if entries := counted.take(tally.here):
+                self._send({"counted": entries})
             self._report(lease, outcome, time.perf_counter() - began)
 
     # -- mail

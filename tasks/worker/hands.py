@@ -14,7 +14,7 @@ from tasks import tally
 from tasks.contract import Cancelled, Crashed, Lease, Outcome, Released, TimedOut, outcome_from_wire
 from tasks.lifecycle import Extension
 from tasks.logs import event
-from tasks.worker import wire
+from tasks.worker import counted, wire
 from tasks.worker.crew import Crew
 from tasks.worker.handle import Executor, Held
 from tasks.worker.pace import Pace
@@ -107,8 +107,8 @@ class Hands:
         match message:
             case {"ended": [task_id, fence], "seconds": seconds, **outcome}:
                 self._ended(executor, (task_id, fence), seconds, outcome_from_wire(outcome))
-            case {"created": made}:
-                tally.here.created([(queue, handler) for queue, handler in made])
+            case {"counted": entries}:
+                tally.here.add(counted.read(entries))
             case {"recalled": keys}:
                 self._give_back(executor.take_back({(task_id, fence) for task_id, fence in keys}))
             case {"ready": _}:

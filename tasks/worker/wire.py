@@ -3,7 +3,7 @@
     to the executor    {"leases": [[...], ...]}  {"interrupt": [task id, fence], "why": "timeout"}
                        {"recall": true}  {"stop": true}
     to the dispatcher  {"ready": true}  {"ended": [task id, fence], "seconds": 0.02, "outcome": ...}
-                       {"recalled": [[task id, fence], ...]}
+                       {"recalled": [[task id, fence], ...]}  {"counted": [[*cell, count], ...]}
 
 JSON escapes line ends, so that a line end is always the end of a message, and all that has
 arrived is parsed at once: with lengths in front, each message would cost a call of its own.

@@ -17,11 +17,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from typing import Any
+from uuid import UUID
 
 from django import tasks as django_tasks
 from django.db import connection, transaction
 
+from tasks import lifecycle
 from tasks.backoff import Backoff
+from tasks.contract import TaskSpec
 from tasks.errors import GiveUp, Retry
 from tasks.registry import ServiceTask
 
@@ -434,3 +437,10 @@ def tell(word: str) -> None:
     thread = threading.Thread(target=logger.warning, args=("told %s in a thread", word))
     thread.start()
     thread.join()
+
+
+@fault("steer")
+def steer(cancel: list[str], make: int) -> None:
+    """As a handler that tidies up: cancels what waits, and makes new tasks."""
+    lifecycle.cancel([UUID(one) for one in cancel])
+    lifecycle.enqueue([TaskSpec(handler="fault.noop", queue="made")] * make)
