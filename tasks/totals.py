@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from django.db import connections, transaction
 
@@ -70,9 +70,13 @@ def begin() -> None:
 
 
 class Writer:
-    """Writes the tally of a process down, in a thread of its own."""
+    """Writes the tally of a process down, in a thread of its own: nothing waits for it, or fails with it.
 
-    def __init__(self) -> None:
+    ``also`` is done each time before that.
+    """
+
+    def __init__(self, also: Callable[[], object] = lambda: None) -> None:
+        self._also = also
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="totals", daemon=True)
 
@@ -89,6 +93,7 @@ class Writer:
         while not over:
             over = self._over.wait(WRITTEN_EVERY_SECONDS)
             try:
+                self._also()
                 write_down()
             except Exception as error:  # the database is gone: it is tried again, and others tell of it
                 event(logger, logging.DEBUG, "totals.not-written", error=repr(error))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 
 from tasks import states, tally, totals
 from tasks.contract import TaskSpec
 from tasks.lifecycle import enqueue
 from tasks.models import Rollup
+from tasks.models.task import database
 from tasks.tally import Cell, Tally
 from tasks.tests.workers import RunWorkers, run_workers, wait_finished
 from tasks.tests.workers import enqueue as enqueue_one
@@ -97,3 +100,25 @@ def test_an_executor_cannot_make_ever_more_series() -> None:
     assert sum(counts.values()) == 3_000
     assert len({cell.handler for cell in counts}) == tally.MAX_HANDLERS + 1
     assert len({cell.queue for cell in counts}) == tally.MAX_QUEUES + 1
+
+
+@pytest.fixture
+def no_totals(transactional_db: None) -> Iterator[None]:
+    """Their table is away: nobody can write down what was counted."""
+    with connections[database()].cursor() as cursor:
+        cursor.execute("ALTER TABLE totals RENAME TO totals_away")
+        yield
+        cursor.execute("ALTER TABLE totals_away RENAME TO totals")
+
+
+@pytest.mark.slow  # counts are written down every five seconds
+@pytest.mark.usefixtures("no_totals")
+def test_a_worker_that_cannot_write_its_counts_down_works_as_ever(run_workers: RunWorkers) -> None:
+    worker = run_workers("--n", "1", LOG_LEVEL="DEBUG")
+    wait_finished(enqueue_one("fault.noop"))
+
+    worker.wait_event("totals.not-written")
+    wait_finished(enqueue_one("fault.noop"))
+
+    assert worker.stop() == 0
+    assert not worker.events("database.failed")

@@ -87,7 +87,6 @@ def test_a_worker_is_seen_often_enough_to_count_as_alive(duties: Duties) -> None
 
 def test_when_nothing_is_to_be_done_no_duty_writes(duties: Duties) -> None:
     duties.present([])
-    duties.count([])
     idle: list[Duty] = [duty for duty in duties.table() if duty.name not in ("worker", "checkpoint")]
 
     with no_transaction():

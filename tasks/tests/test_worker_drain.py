@@ -89,6 +89,7 @@ def test_the_row_tells_how_the_worker_is_and_hears_what_is_asked_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     row, vitals = make_worker(), Vitals(recycled=7)
+    vitals.measure()
     monkeypatch.setattr(tally.here, "busy", 2)
     duties = Duties(claimant(worker_id=row.pk), row, None, vitals)
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db import connections
 
-from tasks import clock, failures, lifecycle, rollups, tally, totals
+from tasks import clock, failures, lifecycle, rollups, tally
 from tasks.conf import config
 from tasks.contract import Claimant, Lease
 from tasks.lifecycle import Extension, Settlement
@@ -73,7 +73,6 @@ class Duties:
         return [
             Duty("extend", self._claimant.lease_for / 3, self.extend),
             Duty("worker", SEEN_EVERY, self.present),
-            Duty("totals", timedelta(seconds=totals.WRITTEN_EVERY_SECONDS), self.count),
             Duty("reap", timedelta(seconds=2), self.reap),
             Duty("park", timedelta(seconds=5), self.park),
             Duty("expire", timedelta(seconds=2), self.expire),
@@ -94,12 +93,9 @@ class Duties:
     def present(self, in_hand: Sequence[Lease]) -> None:
         """Its row is written anew, and says whether somebody wants this worker to end."""
         self._presence.busy = tally.here.busy
-        self._presence.memory_mb = self._vitals.memory_mb()
+        self._presence.memory_mb = self._vitals.memory_mb
         self._presence.recycled = self._vitals.recycled
         self._vitals.drains |= lifecycle.present(self._presence, now=self._now())
-
-    def count(self, in_hand: Sequence[Lease]) -> None:
-        totals.write_down()
 
     def reap(self, in_hand: Sequence[Lease]) -> Settlement:
         """What lapsed; and at once what dead workers of this host held, and what we hold and know nothing of.

@@ -58,16 +58,19 @@ def run(config: Config, *, executors: int, queues: Sequence[str] | None) -> int:
     setproctitle(f"taskservice: dispatcher {claimant.worker_id}")
     place = place_of_locks(database())
     lock = WorkerLock(place, claimant.worker_id, executors=executors) if place else None
-    ledger, report = Ledger(claimant), Report()
-    dispatcher = _dispatcher(config, executors, ledger, report, lock, signals)
+    ledger, report, vitals = Ledger(claimant), Report(), Vitals()
+    vitals.measure()
+    writer = totals.Writer(vitals.measure)
+    dispatcher = _dispatcher(config, executors, ledger, report, lock, signals, vitals)
     _tell_start(claimant, executors)
-    connections.close_all()  # the ledger's thread opens its own
+    connections.close_all()  # the threads open their own
     ledger.start()
+    writer.start()
     exit_code = 1
     try:
         exit_code = dispatcher.run()
     finally:
-        _close(dispatcher, ledger, lock, clean=exit_code == 0)
+        _close(dispatcher, ledger, writer, lock, clean=exit_code == 0)
     event(logger, logging.INFO, "worker.stopped", exit_code=exit_code, **report.total())
     return exit_code
 
@@ -79,10 +82,10 @@ def _dispatcher(
     report: Report,
     lock: WorkerLock | None,
     signals: StopSignals,
+    vitals: Vitals,
 ) -> Dispatcher:
     selector = selectors.DefaultSelector()
     lease_for = config.lease_for if postgres.is_postgres(database()) else None
-    vitals = Vitals()
     pool = Pool(
         limits=Limits(config.max_result_bytes, waiting_seconds=config.lease_for.total_seconds() / 2),
         recycle_after_tasks=config.recycle_after_tasks,
@@ -115,11 +118,13 @@ def _tell_start(claimant: Claimant, executors: int) -> None:
     )
 
 
-def _close(dispatcher: Dispatcher, ledger: Ledger, lock: WorkerLock | None, *, clean: bool) -> None:
+def _close(
+    dispatcher: Dispatcher, ledger: Ledger, writer: totals.Writer, lock: WorkerLock | None, *, clean: bool
+) -> None:
     """End the executors, and say goodbye in the database if it answers."""
     dispatcher.close()
-    ledger.submit(totals.write_down, lambda *_: None)
     ledger.submit(lambda: lifecycle.absent(ledger.claimant.worker_id), lambda *_: None)
+    writer.close()  # meanwhile
     ledger.close()
     if lock is not None:
         if clean:

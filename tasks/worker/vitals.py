@@ -12,15 +12,20 @@ import psutil
 
 @dataclass(slots=True)
 class Vitals:
-    """Shared by two threads; each member is written by one of them, and whole at once."""
+    """Shared by threads; each member is written by one of them, and whole at once."""
 
     executors: Sequence[int] = ()  # their pids
     recycled: int = 0  # executors that were replaced because they were worn
     drains: bool = False  # somebody wants it to end when what it runs is done
 
-    def memory_mb(self) -> int:
-        """Of the dispatcher and its executors; what they share counts once, where the kernel tells."""
-        return round(sum(map(_held_by, (os.getpid(), *self.executors))) / 2**20)
+    memory_mb: int | None = None  # when it was last measured
+
+    def measure(self) -> None:
+        """Of the dispatcher and its executors; what they share counts once, where the kernel tells.
+
+        Not in the ledger's thread: the kernel walks all pages of each, up to 20 ms for one that is large.
+        """
+        self.memory_mb = round(sum(map(_held_by, (os.getpid(), *self.executors))) / 2**20)
 
 
 def _held_by(pid: int) -> int:
