@@ -123,13 +123,22 @@ def _row(key: str, seen: Seen, connection: BaseDatabaseWrapper) -> tuple[Any, ..
 
 
 def forget(*, before: datetime) -> bool:
-    """Delete groups that were last seen before that. Returns whether there may be more of them."""
-    failures = Failure.objects.using(database())
+    """Delete groups that were last seen before that. Returns whether there may be more of them.
+
+    Who adds to a group at this moment has locked it, and would wait for others that are locked here: what
+    is locked is left alone, it has just been seen.
+    """
+    alias = database()
+    failures = Failure.objects.using(alias)
     old = failures.filter(last_seen_at__lt=before).order_by("last_seen_at", "pk")
     keys = list(old.values_list("pk", flat=True)[:ROWS_AT_ONCE])
-    if keys:
-        failures.filter(pk__in=keys, last_seen_at__lt=before).delete()
-    return len(keys) == ROWS_AT_ONCE
+    if not keys:  # without a transaction: nothing is to be written
+        return False
+    with transaction.atomic(using=alias):
+        still = failures.filter(pk__in=keys, last_seen_at__lt=before).order_by("pk")
+        locked = list(still.select_for_update(skip_locked=True).values_list("pk", flat=True))
+        failures.filter(pk__in=locked).delete()
+    return len(locked) == ROWS_AT_ONCE
 
 
 # One question for a page of groups; the limit keeps a group of millions from being counted.

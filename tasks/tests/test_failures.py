@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 
 from tasks import failures, lifecycle, totals
@@ -271,6 +271,32 @@ def test_many_groups_are_forgotten_a_batch_at_a_time(monkeypatch: pytest.MonkeyP
 
     assert more == [True, False]
     assert not Failure.objects.exists()
+
+
+@pytest.mark.postgres  # SQLite has one writer at a time
+@pytest.mark.django_db(transaction=True)
+def test_a_group_that_somebody_adds_to_is_not_waited_for() -> None:
+    """Each would wait for what the other has locked."""
+    old = timezone.now() - timedelta(days=60)
+    added_to, other = make_failure(last_seen_at=old), make_failure(last_seen_at=old)
+    took: list[bool] = []
+
+    def forget() -> None:
+        took.append(failures.forget(before=timezone.now() - timedelta(days=30)))
+        connections[database()].close()
+
+    forgetting = Thread(target=forget)
+    with transaction.atomic(using=database()):
+        Failure.objects.filter(pk=added_to.pk).update(last_seen_at=timezone.now())
+        forgetting.start()
+        forgetting.join(10)
+        left = set(Failure.objects.values_list("pk", flat=True))
+        waited = forgetting.is_alive()
+    forgetting.join(10)
+
+    assert not waited
+    assert left == {added_to.pk}
+    assert other.pk not in left
 
 
 @pytest.fixture
