@@ -36,7 +36,7 @@ class TaskSpec:
     max_attempts: int = 5
     timeout: timedelta | None = timedelta(minutes=5)  # None: no limit
     unique: Unique | None = None
-    traceparent: str | None = field(default_factory=tracing.of_new_task)  # where it is asked for
+    traceparent: str | None = field(default_factory=tracing.current)  # where it is asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -40,8 +41,10 @@ def traceparent() -> str | None:
     return carrier.get("traceparent")
 
 
-def enqueued() -> str | None:
-    with _tracer.start_as_current_span("task.enqueue", kind=SpanKind.PRODUCER):
+def enqueued(parent: str | None) -> str | None:
+    """The span of a task that is made, in the trace of who asked for it, not of who makes it for several."""
+    context = _w3c.extract({"traceparent": parent} if parent else {}, Context())
+    with _tracer.start_as_current_span("task.enqueue", context=context, kind=SpanKind.PRODUCER):
         return traceparent()
 
 

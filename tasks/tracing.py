@@ -42,9 +42,9 @@ def current() -> str | None:
     return spans.traceparent() if (spans := _spans()) else _current.get()
 
 
-def of_new_task() -> str | None:
-    """What a task carries that is asked for here."""
-    return spans.enqueued() if (spans := _spans()) else _current.get()
+def of_new_task(asked_for: str | None) -> str | None:
+    """What a task carries that is made now, maybe by another thread than the one that it was asked for in."""
+    return spans.enqueued(asked_for) if (spans := _spans()) else asked_for
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import transaction
 
-from tasks import bell, clock, registry, tally
+from tasks import bell, clock, registry, tally, tracing
 from tasks.book import Book, Row
 from tasks.conf import config
 from tasks.contract import Enqueued, TaskSpec
@@ -122,7 +122,7 @@ def _enqueued(spec: TaskSpec, now: datetime) -> Enqueued:
         timeout_seconds=None if spec.timeout is None else spec.timeout.total_seconds(),
         max_attempts=spec.max_attempts,
         unique_key=None if spec.unique is None else spec.unique.key,
-        traceparent=spec.traceparent,
+        traceparent=tracing.of_new_task(spec.traceparent),
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tasks import lifecycle, tracing
 from tasks.contract import TaskSpec
+from tasks.errors import UnknownHandler
 from tasks.models import Task
 from tasks.tests.api_client import Api, api
 from tasks.tests.service import Serve, serve, where
@@ -73,6 +75,23 @@ def test_within_a_trace_django_s_enqueue_carries_it() -> None:
     [other] = lifecycle.enqueue([TaskSpec(handler="demo.echo")])
 
     assert (made.traceparent, other.traceparent) == (GIVEN, None)
+
+
+@pytest.mark.django_db
+def test_a_span_is_of_a_task_that_is_made_not_of_one_that_is_only_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str | None] = []
+    spans = SimpleNamespace(traceparent=lambda: GIVEN, enqueued=lambda parent=None: asked.append(parent))
+    monkeypatch.setattr(tracing, "_spans", lambda: spans)
+
+    shown, refused = TaskSpec(handler="demo.echo"), TaskSpec(handler="nobody.knows")
+    with pytest.raises(UnknownHandler):
+        lifecycle.enqueue([refused])
+    before = [*asked]
+    lifecycle.enqueue([shown])
+
+    assert (before, asked) == ([], [GIVEN])
 
 
 class Collector(ThreadingHTTPServer):
