@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, ClassVar
@@ -93,8 +94,9 @@ class ServiceCollector(Collector):
 
 def _read() -> Iterator[Metric]:
     up = GaugeMetricFamily("taskservice_database_up", "Whether the database answers.")
-    try:
+    with suppress(DatabaseError):  # read-only, full or busy: what others wrote can be read all the same
         totals.write_down()  # what this process has counted
+    try:
         families = [*_gauges(gauges.measure()), *_counters(totals.read())]
         up.add_metric([], 1)
     except DatabaseError:

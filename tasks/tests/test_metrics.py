@@ -199,6 +199,17 @@ def test_without_its_database_it_tells_that_and_what_it_knows_itself() -> None:
     assert value(found, "taskservice_workers") == 0
 
 
+def test_a_database_that_can_only_be_read_is_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(totals, "_ADD", "INSERT INTO nowhere VALUES (%s, %s, %s, %s, %s, %s)")
+    tally.here.created([("mail", "demo.echo")])
+
+    found = series(api.get("/metrics").body.decode())
+    tally.here.take()
+
+    assert found["taskservice_database_up", frozenset()] == 1
+    assert ("taskservice_workers", frozenset()) in found
+
+
 def test_openmetrics_is_spoken_to_those_who_ask(api: Api) -> None:
     answer = api.ask("GET", "/metrics", accept="application/openmetrics-text; version=1.0.0")
 
