@@ -17,6 +17,8 @@ from tasks.states import Status
 from tasks.tally import MAX_QUEUES
 
 COUNTED = 100_000  # ready tasks of a queue; one more stands for "or more"
+COUNTED_IN_ALL = 200_000  # a scrape is to be quick, however many queues are long
+STEP = 1_000
 
 _READY = "status = 'pending' AND ready_at IS NOT NULL AND queue = %s"
 
@@ -52,7 +54,7 @@ def measure() -> Gauges:
     alias = database()
     now = clock.now(alias)
     queues = _shown_queues()
-    ready = {queue: stats.ready_in(queue, most=COUNTED) for queue in queues}
+    ready = _ready(queues)
     found = lifecycle.living(now=now).aggregate(
         count=Count("pk"), executors=Sum("executors"), busy=Sum("busy")
     )
@@ -69,6 +71,22 @@ def measure() -> Gauges:
         busy=found["busy"] or 0,
         wal_bytes=connection.wal_bytes() if isinstance(connection, DatabaseWrapper) else None,
     )
+
+
+def _ready(queues: Sequence[str]) -> dict[str, int]:
+    """At first each may have the same share; what short queues leave of theirs is for the long ones."""
+    most = _share(COUNTED_IN_ALL, len(queues))
+    ready = {queue: stats.ready_in(queue, most=most) for queue in queues}
+    long = [queue for queue, count in ready.items() if count > most]
+    left = COUNTED_IN_ALL - sum(count for count in ready.values() if count <= most)
+    if long and (more := _share(left, len(long))) > most:
+        ready |= {queue: stats.ready_in(queue, most=more) for queue in long}
+    return ready
+
+
+def _share(budget: int, queues: int) -> int:
+    """At full thousands, so that the one more can be told from a count."""
+    return min(COUNTED, budget // max(1, queues) // STEP * STEP)
 
 
 def _shown_queues() -> list[str]:

@@ -105,9 +105,15 @@ def _read() -> Iterator[Metric]:
     yield from (up, *families)
 
 
+_READY = (
+    f"Tasks that a worker could take; {gauges.COUNTED + 1} stands for more, and where several queues are "
+    f"long, so that {gauges.COUNTED_IN_ALL} are counted in all, a smaller number of thousands and one does."
+)
+
+
 def _gauges(now: gauges.Gauges) -> Iterator[Metric]:
     by_queue: tuple[tuple[str, str, dict[str, Any]], ...] = (
-        ("ready_tasks", f"Tasks that a worker could take; {gauges.COUNTED + 1} stands for more.", now.ready),
+        ("ready_tasks", _READY, now.ready),
         ("oldest_ready_seconds", "For how long the oldest of them is ready.", now.oldest_ready_seconds),
         (
             "queue_paused",

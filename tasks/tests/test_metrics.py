@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from urllib.request import Request, urlopen
 
@@ -11,7 +12,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks import gauges, lifecycle, tally, tokens, totals
+from tasks import gauges, lifecycle, stats, tally, tokens, totals
 from tasks.api import metrics
 from tasks.conf import config
 from tasks.contract import TaskSpec
@@ -165,6 +166,36 @@ def test_ready_tasks_and_the_oldest_of_any_priority_are_told(api: Api, make_task
     assert measured.ready["mail"] == 3
     assert 500 <= measured.oldest_ready_seconds["mail"] < 530
     assert measured.workers == 0
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("lengths", "told"),
+    [
+        ((500,), (401,)),  # no more than of one queue
+        ((500, 500), (401, 401)),
+        ((500, 500, 500, 500), (201, 201, 201, 201)),
+        ((500, 30, 500, 0), (381, 30, 381, 0)),  # what the short ones leave is for the long
+        ((150, 300, 10, 10), (150, 300, 10, 10)),
+    ],
+)
+def test_all_queues_together_are_counted_so_far(
+    monkeypatch: pytest.MonkeyPatch, lengths: Sequence[int], told: Sequence[int]
+) -> None:
+    for name, number in {"COUNTED": 400, "COUNTED_IN_ALL": 800, "STEP": 10}.items():
+        monkeypatch.setattr(gauges, name, number)
+    queues = {f"q{number}": length for number, length in enumerate(lengths)}
+    counted: list[int] = []
+
+    def ready_in(queue: str, *, most: int) -> int:
+        counted.append(min(most + 1, queues[queue]))
+        return counted[-1]
+
+    monkeypatch.setattr(stats, "ready_in", ready_in)
+    monkeypatch.setattr(stats, "queues_in_use", lambda: list(queues))
+
+    assert tuple(gauges.measure().ready.values()) == told
+    assert sum(counted) <= 2 * (gauges.COUNTED_IN_ALL + len(queues))
 
 
 def test_scrapers_that_come_at_once_ask_the_database_once(api: Api, make_task: MakeTask) -> None:
