@@ -13,6 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 MASK = "••••••••"
+TEXT_CHARS = 64 * 1024  # of one text are looked through: no page waits for more
+UNSURE_CHARS = 2_048  # the last of those are not shown: a secret that is cut off is not known for one
 
 # anywhere in a name, without what separates its words: apiKey, X-Api-Key, API_KEY
 _WITHIN = (
@@ -117,15 +119,28 @@ _BEARER = re.compile(r"\b(Bearer\s{1,4})[\w.~+/=-]{6,4096}", re.IGNORECASE)
 _HEADER = re.compile(
     r"(?<![\w-])((?:Proxy-)?Authorization|(?:Set-)?Cookie)(\s{0,4}:\s{0,4})[^\r\n'\"]+", re.IGNORECASE
 )
-_OWN_FORM = re.compile(r"\b(?:tsk_[\w-]{10,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)")
+_OWN_FORM = re.compile(r"\b(?:tsk_[\w-]{10,}|eyJ[\w-]{8,1024}+\.[\w-]{8,8192}+\.[\w-]*)")
 _QUOTED_NAME = re.compile(r"""(\\{0,3}["'])([^"'\\\r\n]{1,100})\1\s{0,4}[:=]\s{0,4}""")
-_QUOTED_VALUE = re.compile(r"""(\\{0,3}["'])(?!\1)(?:(?!\1)(?:\\.|[^\r\n]))*(\1|$)|()[\d.]+()""")
+# Possessive: a value is read in one way, and never again. One that is not closed ends with its line.
+# Within a text that is quoted itself, what stands for a quotation mark or a backslash is longer.
+_QUOTED = r"""((\\{0,3})["'])(?!\1)(?:(?:\2\\){2}|\2\\\2["']|(?!\1)[^\r\n])*+(\1)?"""
+_QUOTED_VALUE = re.compile(rf"{_QUOTED}|[\d.]+")
 _NAME = re.compile(r"(?<![\w.-])()([\w.-]{1,100})(?:=|:\s{0,4}(?=[^\s/]))")
-_VALUE = re.compile(r"()[^\s&;,'\"<>(){}\[\]]+()")
+_VALUE = re.compile(rf"""{_QUOTED}|[^\s&;,'"<>(){{}}\[\]]+""")
 
 
 def masked_text(text: str) -> str:
-    """A text without the secrets in it: of URLs, headers, ``password=…``, keys and tokens of known forms."""
+    """A text without the secrets in it: of URLs, headers, ``password=…``, keys and tokens of known forms.
+
+    One that is longer than ``TEXT_CHARS`` is cut, with a mask for what was not looked through.
+    """
+    if len(text) > TEXT_CHARS:
+        shown = _masked_text(text[:TEXT_CHARS])[:-UNSURE_CHARS]
+        return f"{shown} {MASK} (cut here: the text has {len(text):,} characters)"
+    return _masked_text(text)
+
+
+def _masked_text(text: str) -> str:
     text = _PEM.sub(lambda found: f"{found[1]}{MASK}{found[2] or ''}", text)
     text = _URL_PASSWORD.sub(rf"\1{MASK}", text)
     text = _URL_TOKEN.sub(rf"\1{MASK}", text)
@@ -142,8 +157,7 @@ def _without_values(text: str, name: re.Pattern[str], value: re.Pattern[str]) ->
     while found := name.search(text, at):
         at = found.end()
         if is_secret(found[2]) and (secret := value.match(text, at)):
-            opening, closing = (group or "" for group in secret.groups()[:2])
-            parts += [text[done:at], opening, MASK, closing]
+            parts += [text[done:at], secret[1] or "", MASK, secret[3] or ""]
             done = at = secret.end()
     return "".join([*parts, text[done:]])
 
