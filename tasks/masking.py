@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -42,10 +43,8 @@ _WORDS = frozenset(
         "xsrf",
     )
 )
-# max_tokens: of a number that is a measure these say so
-_MEASURES = frozenset(
-    ("max", "min", "count", "total", "limit", "number", "num", "length", "size", "ttl", "seconds", "used")
-)
+# max_tokens: a number of tokens is no token. A "number" may be one: pin_number
+_MEASURES = frozenset(("max", "min", "count", "limit", "length", "size", "ttl"))
 _NAME_OF_A_PAIR = ("name", "key", "header", "field", "param")
 _VALUE_OF_A_PAIR = ("value", "val", "content")
 
@@ -112,10 +111,17 @@ def _masked_members(values: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
 
 # -- within a text. Each pattern is bounded, so that a long text takes no more than its length.
 
-_PEM = re.compile(r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----)[^-]*(-----END [A-Z ]{0,30}PRIVATE KEY-----)?")
-_URL_PASSWORD = re.compile(r"(?<![\w+.-])([A-Za-z][\w+.-]{0,30}://[^\s/:@'\"]{0,256}:)[^\s/@'\"]{1,512}(?=@)")
+_PEM = re.compile(
+    r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)(?:[^-]|-(?!----))*+"  # headers have a "-", too
+    r"(-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?"
+)
+# up to the last @ before a slash, else to the first one: passwords have slashes that nobody escaped
+_URL_PASSWORD = re.compile(
+    r"(?<![\w+.-])([A-Za-z][\w+.-]{0,30}://[^\s/:@'\"]{0,256}:)(?:[^\s/'\"]{1,512}|[^\s@'\"]{1,512}+)(?=@)"
+)
 _URL_TOKEN = re.compile(r"(?<![\w+.-])(https?://)[^\s/:@'\"]{1,512}(?=@)", re.IGNORECASE)
 _BEARER = re.compile(r"\b(Bearer\s{1,4})[\w.~+/=-]{6,4096}", re.IGNORECASE)
+_BASIC = re.compile(r"\b(Basic\s{1,4})([A-Za-z0-9+/_-]{4,4096}+)={0,2}", re.IGNORECASE)
 _HEADER = re.compile(
     r"(?<![\w-])((?:Proxy-)?Authorization|(?:Set-)?Cookie)(\s{0,4}:\s{0,4})[^\r\n'\"]+", re.IGNORECASE
 )
@@ -146,9 +152,15 @@ def _masked_text(text: str) -> str:
     text = _URL_TOKEN.sub(rf"\1{MASK}", text)
     text = _HEADER.sub(rf"\1\2{MASK}", text)
     text = _BEARER.sub(rf"\1{MASK}", text)
+    text = _BASIC.sub(lambda found: f"{found[1]}{MASK}" if _is_a_pair(found[2]) else found[0], text)
     text = _OWN_FORM.sub(MASK, text)
     text = _without_values(text, _QUOTED_NAME, _QUOTED_VALUE)  # as Python and JSON write them
     return _without_values(text, _NAME, _VALUE)
+
+
+def _is_a_pair(text: str) -> bool:
+    """Whether it stands for ``user:password``: "basic training" does not."""
+    return b":" in urlsafe_b64decode(text[: len(text) // 4 * 4])
 
 
 def _without_values(text: str, name: re.Pattern[str], value: re.Pattern[str]) -> str:

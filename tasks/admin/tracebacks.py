@@ -105,8 +105,9 @@ def _own(parts: list[Part]) -> Iterator[tuple[SafeString, str]]:
     for part in parts:
         if part.frame:
             where = '<span class="quiet">{}</span>:{} in <b>{}</b>'
-            source = "\n".join(line.removeprefix("  ") for line in part.lines[1:])
-            yield format_html(where, *part.frame.group("path", "line", "function")), source
+            source = masked_text("\n".join(line.removeprefix("  ") for line in part.lines[1:]))
+            path, line, function = part.frame.group("path", "line", "function")
+            yield format_html(where, masked_text(path), line, masked_text(function)), source
 
 
 def _folded_away(parts: list[Part]) -> SafeString:
@@ -116,8 +117,8 @@ def _folded_away(parts: list[Part]) -> SafeString:
     return format_html(
         '<details class="library"><summary>{} of {}</summary><pre>{}</pre></details>',
         number,
-        whose,
-        "\n".join(_lines(parts)),
+        masked_text(whose),
+        masked_text("\n".join(_lines(parts))),
     )
 
 

@@ -127,6 +127,27 @@ def test_what_an_error_says_is_masked() -> None:
     assert folded(text).count(MASK) == 2
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '    return request("get", url)',  # of a library
+        "    return Basket().pay()",  # of its own
+    ],
+)
+def test_lines_of_source_are_masked_too(line: str) -> None:
+    html = folded(TRACE.replace(line, "    connect(password='hunter2', url='db://ada:hunter2@h')"))
+
+    assert "hunter2" not in html
+    assert html.count(MASK) == 2
+
+
+@pytest.mark.parametrize("home", ["/app", "/usr/lib/python3.13"])
+def test_paths_of_frames_are_masked_too(home: str) -> None:
+    html = folded(f'  File "{home}/token=hunter2/a.py", line 1, in f\n    x')
+
+    assert "hunter2" not in html
+
+
 def test_a_long_traceback_takes_no_time() -> None:
     text = '  File "/a.py", line 1, in f\n    x\n' * 2_000
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -87,6 +88,11 @@ NESTED: list[Any] = [
     f'connect(password="{SECRET}")',
     f"connect(password='a {SECRET}')",
     json.dumps({"in": json.dumps({"password": f'with "quotes" {SECRET}'})}),
+    f"redis://u:a/{SECRET}@h/1",
+    f"redis://u:a@{SECRET}@h/1",
+    "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,0A\n\n"
+    f"{SECRET}\n-----END RSA PRIVATE KEY-----",
+    f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n{SECRET}",
     json.dumps({"password": "C:\\", "secret": SECRET}),
 ]
 
@@ -115,6 +121,24 @@ def test_tokens_of_this_service_and_signed_ones_are_known_by_their_form() -> Non
     ],
 )  # fmt: skip
 def test_a_text_without_secrets_stays_as_it_is(text: str) -> None:
+    assert masked_text(text) == text
+
+
+@pytest.mark.parametrize("name", ["pin_number", "token_number", "secretNum", "tokens_used", "pin_total"])
+def test_a_number_that_is_no_measure_is_masked(name: str) -> None:
+    assert masked({name: 1234}) == {name: MASK}
+
+
+@pytest.mark.parametrize("pair", ["u:p", "user:pass", "ada:two words", "user:pass1"])
+def test_basic_credentials_are_known_by_the_colon_in_them(pair: str) -> None:
+    text = b64encode(pair.encode()).decode()
+
+    assert masked_text(f"sent Basic {text}, got 401") == f"sent Basic {MASK}, got 401"
+
+
+def test_basic_is_also_a_word() -> None:
+    text = "basic training, Basic settings and basic/advanced: all basic functions"
+
     assert masked_text(text) == text
 
 
