@@ -70,7 +70,7 @@ def masked(value: Any) -> Any:
     if isinstance(value, dict):
         pair = _secret_of_a_pair(value)
         return {
-            name: MASK if name == pair or _hides(name, member) else masked(member)
+            name: MASK if name == pair or hides(name, member) else masked(member)
             for name, member in value.items()
         }
     if isinstance(value, list | tuple):
@@ -78,8 +78,8 @@ def masked(value: Any) -> Any:
     return masked_text(value) if isinstance(value, str) else value
 
 
-def _hides(name: str, value: Any) -> bool:
-    """None, true and false tell nothing; an empty text, list or object neither."""
+def hides(name: str, value: Any) -> bool:
+    """Whether it is masked. None, true and false tell nothing; an empty text, list or object neither."""
     if not is_secret(name) or value is None or isinstance(value, bool) or value in ("", [], {}):
         return False
     is_number = isinstance(value, int | float)
@@ -102,7 +102,7 @@ def _masked_members(values: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
     for place, value in enumerate(values):
         names_it = isinstance(before, str) and is_secret(before)
         is_pair = place == 1 and len(values) == 2
-        if names_it and (is_pair or before.startswith("-")) and _hides(before, value):
+        if names_it and (is_pair or before.startswith("-")) and hides(before, value):
             yield MASK
         else:
             yield masked(value)

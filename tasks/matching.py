@@ -9,6 +9,7 @@ from django.db import connections
 from django.db.models import BooleanField, Q
 from django.db.models.expressions import RawSQL
 
+from tasks import masking
 from tasks.models import TaskQuerySet
 from tasks.search import Scalar, Term, in_json
 
@@ -26,6 +27,13 @@ def matching(tasks: TaskQuerySet, terms: Sequence[Term], *, names_only: bool = F
 def is_secret(term: Term) -> bool:
     """Whether it asks for what only those may know who may see payloads."""
     return term.about in ("payload", "error")
+
+
+def masked_name(term: Term) -> str | None:
+    """The name on its path whose value no page shows, and which must not be found out by asking for it."""
+    *within, last = term.path or ("",)
+    asked = [*((name, "whatever it is") for name in within), (last, term.scalar)]
+    return next((name for name, value in asked if isinstance(name, str) and masking.hides(name, value)), None)
 
 
 def _condition(tasks: TaskQuerySet, term: Term, names_only: bool) -> Q:

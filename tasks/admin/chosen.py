@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -12,8 +12,8 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from tasks import registry
-from tasks.matching import is_secret
-from tasks.search import BadSearch, bounds, id_range, parse
+from tasks.matching import is_secret, masked_name
+from tasks.search import BadSearch, Term, bounds, id_range, parse
 from tasks.selection import Selection
 from tasks.states import Status
 
@@ -29,6 +29,7 @@ NOT_ALLOWED = (
     "You may not see payloads, results and errors, and so cannot search in them: ask for the "
     "permission “Can view payloads, results and errors”."
 )
+MASKED = "The value of {} is masked: no search finds out what it is."
 
 
 class BadAddress(ValueError):
@@ -117,12 +118,19 @@ def chosen(params: Mapping[str, str], *, may_see_payloads: bool, **more: Any) ->
         rest = search.rest
         for name, value in search.filters.items():
             filters |= _both(filters, PARAMETERS[name](_meant(name, value), now))
-        if not may_see_payloads and any(map(is_secret, search.terms)):
-            complaint = NOT_ALLOWED
+        complaint = _refused(search.terms, may_see_payloads=may_see_payloads)
     except BadSearch as error:
         complaint = str(error)
     selection = Selection(filters=filters, search=rest, names_only=not may_see_payloads, **more)
     return Chosen(given, selection, query, complaint)
+
+
+def _refused(terms: Sequence[Term], *, may_see_payloads: bool) -> str:
+    """Why they are not looked for; empty when they are."""
+    if not may_see_payloads and any(map(is_secret, terms)):
+        return NOT_ALLOWED
+    name = next(filter(None, map(masked_name, terms)), None)
+    return MASKED.format(name) if name else ""
 
 
 def _both(filters: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from tasks.states import Status
 from tasks.tests.rows import HANDLER as ECHO
 from tasks.tests.rows import MakeTask, columns_for, make_worker
 from tasks.tests.staff import OPERATIONS, TASKS, StaffClient, said, staff_client
+from tasks.tests.staff import listed as rows_of
 
 __all__ = ["staff_client"]
 
@@ -262,6 +263,36 @@ def test_who_may_not_see_payloads_cannot_choose_by_them(
     assert number_of(by_word) == "0 finished tasks"
     assert "You may not see payloads" in by_value.content.decode()
     assert not Operation.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["payload.password:x", "payload.db.0.apiKey:1", "payload.secret.a:b", "x payload.pin_number:1234"],
+)
+def test_what_is_masked_is_not_found_out_by_asking(
+    admin_client: Client, make_task: MakeTask, query: str
+) -> None:
+    make_task(
+        Status.FAILED,
+        title="x",
+        payload={"password": "x", "db": [{"apiKey": 1}], "secret": {"a": "b"}, "pin_number": 1234},
+    )
+
+    listed, asked = admin_client.get(TASKS, {"q": query}), admin_client.get(ASK, {"q": query})
+    admin_client.post(ASK, {"q": query})
+
+    for answer in (listed, asked):
+        assert "is masked: no search finds out what it is." in answer.content.decode()
+    assert rows_of(listed) == []
+    assert number_of(asked) == "0 finished tasks"
+    assert not Operation.objects.exists()
+
+
+@pytest.mark.parametrize("query", ["payload.max_tokens:4096", "payload.password:null", "payload.author:ada"])
+def test_what_is_shown_can_be_searched(admin_client: Client, make_task: MakeTask, query: str) -> None:
+    task = make_task(payload={"max_tokens": 4096, "password": None, "author": "ada"})
+
+    assert rows_of(admin_client.get(TASKS, {"q": query})) == [task.pk]
 
 
 @pytest.mark.parametrize("query", ["status=lost", "newest=7", "created=soon", "queue=%00", "verb=drop"])
