@@ -83,6 +83,13 @@ def parse(text: str) -> Search:
     return Search(filters, tuple(terms), " ".join(rest))
 
 
+def typed_terms(rest: str) -> Iterator[tuple[Term, str]]:
+    """Each term of a ``Search.rest``, and how it was typed."""
+    for word in _WORD.findall(rest):
+        if isinstance(read := _read(word), Term):
+            yield read, word
+
+
 def _read(word: str) -> tuple[str, str] | Term:
     if word == '"':
         raise BadSearch('A quotation mark (") is not closed.')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 
 from tasks import operations
 from tasks.admin import page, words
+from tasks.admin.choices import in_words
 from tasks.admin.chosen import EVER, SPANS, BadAddress, Chosen, chosen
 from tasks.admin.rights import rights_of
 from tasks.admin.window import Window
@@ -41,9 +42,6 @@ USUAL_SPAN = "week"
 class OperationAdmin(Window):
     """Belongs to who started it; who could have started it may stop it, too."""
 
-    list_display = ("what", "state", "so_far", "by", "made")
-    list_display_links = ("what",)
-
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("tasks.view_task")
 
@@ -58,9 +56,20 @@ class OperationAdmin(Window):
     ) -> HttpResponse:
         return super().changelist_view(request, {"title": "Operations", **(extra_context or {})})
 
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [self._title(request).__name__, "state", "so_far", "by", "made"]
+
     @admin.display(description="Operation")
     def what(self, operation: Operation) -> str:
-        return f"{LABELS[operation.verb]}: {in_words(operation)}"
+        return f"{LABELS[operation.verb]}: {in_words(operation, whole=True)}"
+
+    @admin.display(description="Operation")
+    def outline(self, operation: Operation) -> str:
+        """For who may not see payloads and errors, and for histories, which anybody reads."""
+        return f"{LABELS[operation.verb]}: {in_words(operation, whole=False)}"
+
+    def _title(self, request: HttpRequest) -> Callable[[Operation], str]:
+        return self.what if rights_of(request).look_inside else self.outline
 
     @admin.display(description="Status")
     def state(self, operation: Operation) -> SafeString:
@@ -137,7 +146,7 @@ class OperationAdmin(Window):
             user_key=str(request.user.pk),
             user_name=request.user.get_username(),
         )
-        self.note(request, [operation], f"Started: {self.what(operation)}")
+        self.note(request, [operation], f"Started: {self.outline(operation)}")
         return HttpResponseRedirect(reverse("admin:tasks_operation_change", args=(operation.pk,)))
 
     # -- watching one
@@ -174,7 +183,7 @@ class OperationAdmin(Window):
         task = operations.task_of(operation)
         live = operation.ended_at is None
         context |= {
-            "title": self.what(operation),
+            "title": self._title(request)(operation),
             "subtitle": None,
             "badge": _badge(operation, task),
             "facts": [(label, value) for label, value in _facts(operation) if value not in (None, "")],
@@ -189,20 +198,6 @@ class OperationAdmin(Window):
             "may_go_on": _may_go_on(request, operation),
         }
         return super().render_change_form(request, context, *args, **kwargs)
-
-
-def in_words(operation: Operation) -> str:
-    """``failed, queue mail, created after 2026-01-12 01:37, "timeout"``."""
-    kept = operation.selection
-    parts = [_filter_in_words(name, value) for name, value in kept["filters"].items()]
-    return ", ".join([*parts, *([kept["search"]] if kept["search"] else [])]) or "all tasks"
-
-
-def _filter_in_words(name: str, value: str) -> str:
-    if name == "status":
-        return value
-    shown = value[:16].replace("T", " ") if name.startswith("created_") else value
-    return f"{name.replace('_', ' ')} {shown}"
 
 
 def _facts(operation: Operation) -> Iterator[page.Fact]:
