@@ -6,6 +6,7 @@ the side of hiding: a secret that was shown cannot be hidden again.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from base64 import urlsafe_b64decode
@@ -178,7 +179,7 @@ def _without_values(text: str, name: re.Pattern[str], value: re.Pattern[str]) ->
 
 
 class StillMasked(Exception):
-    """A value is masked, and nobody knows what it was."""
+    """A value is masked, and what it was is not taken over."""
 
     def __init__(self, pointer: str) -> None:
         super().__init__(pointer)
@@ -186,29 +187,34 @@ class StillMasked(Exception):
 
 
 def unmasked(edited: Any, original: Any) -> Any:
-    """What somebody made of ``masked(original)``, with the secrets that stayed masked at their place.
+    """What somebody made of ``masked(original)``: with its secrets when it was left as it is.
 
-    Raises StillMasked for a mask where the original has none: what was moved is not filled in.
+    Raises StillMasked for a mask in anything else, also where it was: what is beside a secret says
+    where it is sent, and so whoever may not read it could send it to themselves.
     """
-    return _unmasked(edited, masked(original), original, "")
-
-
-def _unmasked(edited: Any, shown: Any, original: Any, at: str) -> Any:
-    if isinstance(edited, str) and MASK in edited:
-        if edited != shown:
-            raise StillMasked(at)
+    if _same(edited, masked(original)):
         return original
-    if isinstance(edited, dict):
-        return {
-            name: _unmasked(member, _member(shown, name), _member(original, name), f"{at}/{_escaped(name)}")
-            for name, member in edited.items()
-        }
-    if isinstance(edited, list):
-        return [
-            _unmasked(member, _member(shown, place), _member(original, place), f"{at}/{place}")
-            for place, member in enumerate(edited)
-        ]
+    for pointer in _masks(edited, original, ""):
+        raise StillMasked(pointer)
     return edited
+
+
+def _same(one: Any, other: Any) -> bool:
+    """As JSON, where 1 is neither true nor 1.0, and the order of members says nothing."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _masks(edited: Any, original: Any, at: str) -> Iterator[str]:
+    """Where they are. What looks like one and has always been there is a text like any other."""
+    if isinstance(edited, str):
+        if MASK in edited and edited != original:
+            yield at
+    elif isinstance(edited, dict):
+        for name, member in edited.items():
+            yield from _masks(member, _member(original, name), f"{at}/{_escaped(name)}")
+    elif isinstance(edited, list):
+        for place, member in enumerate(edited):
+            yield from _masks(member, _member(original, place), f"{at}/{place}")
 
 
 def _escaped(name: str) -> str:

@@ -31,6 +31,13 @@ from tasks.specs import spec_from_json
 from tasks.storable import to_json
 
 LOCAL_TIME = "%Y-%m-%dT%H:%M:%S"  # of an input of the type datetime-local
+MASKED_ARGUMENTS = (
+    "The task has arguments that are masked, and these are taken over only with the payload as it is."
+)
+
+
+class MaskedArguments(Exception):
+    """They would go with a payload that says otherwise where to."""
 
 
 class CloneForm(forms.Form):
@@ -41,7 +48,7 @@ class CloneForm(forms.Form):
     payload = forms.CharField(
         widget=forms.Textarea(attrs={"rows": 14, "spellcheck": "false"}),
         strip=False,
-        help_text="Masked values stay as they were, as long as handler and place stay.",
+        help_text="Masked values stay as they were if handler and payload do. Else write them anew.",
     )
     queue = forms.CharField()
     priority = forms.CharField(
@@ -79,6 +86,8 @@ class CloneForm(forms.Form):
             self.add_error("payload", f"This cannot be stored: {error}.")
         except StillMasked as error:
             self.add_error("payload", _still_masked(error.pointer))
+        except MaskedArguments:
+            self.add_error("payload", MASKED_ARGUMENTS)
         except UnknownHandler as error:
             self.add_error("handler", str(error))
         except TooLarge as error:
@@ -98,7 +107,7 @@ class CloneForm(forms.Form):
         to_json(payload)  # raises what no database stores
         same_handler = given["handler"] == self.task.handler
         wish = {
-            "payload": unmasked(payload, self.task.payload if same_handler else None),
+            "payload": self._unmasked(payload, same_handler),
             "queue": given["queue"],
             "priority": _number(given["priority"]),
             "run_at": _time(given["run_at"]),
@@ -113,6 +122,13 @@ class CloneForm(forms.Form):
             {"title": self.task.handler, **wish}
         )  # HTTP may not name it, but it was there already
         return replace(spec, handler=self.task.handler, title=given["title"], args=self.task.args)
+
+    def _unmasked(self, payload: Any, same_handler: bool) -> Any:
+        """Arguments are not on the form and stay, so that what is masked in them needs its payload, too."""
+        given = unmasked(payload, self.task.payload if same_handler else None)
+        if same_handler and masked(self.task.args) != self.task.args and given != self.task.payload:
+            raise MaskedArguments
+        return given
 
     def _read(self, wish: dict[str, Any]) -> TaskSpec:
         return spec_from_json(wish, owner=self.task.owner, now=lambda: clock.now(database()))
@@ -182,7 +198,8 @@ def _is_private(handler: str) -> bool:
 def _still_masked(pointer: str) -> str:
     where = pointer or "The payload"
     return (
-        f"{where} is masked, and what it was is not taken over to another place or handler: write its value."
+        f"{where} is masked, and what it was is taken over only with the same handler and a payload that is "
+        "otherwise left as it is: write its value anew."
     )
 
 

@@ -215,12 +215,29 @@ def test_masking_twice_is_masking_once(value: Any) -> None:
     assert masked(masked(value)) == masked(value)
 
 
-def test_edits_beside_a_mask_are_kept() -> None:
-    original = {"card": {"token": SECRET, "name": "Ada"}, "to": [1, 2]}
+@pytest.mark.parametrize(
+    "edit",
+    [{"url": "https://elsewhere"}, {"more": 1}, {"url": None}, {"flag": True}, {"flag": 1.0}],
+)
+def test_beside_an_edit_no_mask_brings_its_secret_back(edit: dict[str, Any]) -> None:
+    """It could be sent to where whoever edits it can read it."""
+    original = {"card": {"token": SECRET}, "url": "https://shop.example", "flag": 1}
 
-    edited = {"card": {"token": MASK, "name": "Eve"}, "to": [3], "new": True}
+    with pytest.raises(StillMasked) as caught:
+        unmasked({**masked(original), **edit}, original)
 
-    assert unmasked(edited, original) == {"card": {"token": SECRET, "name": "Eve"}, "to": [3], "new": True}
+    assert caught.value.pointer == "/card/token"
+
+
+def test_beside_an_edit_secrets_that_are_written_anew_are_taken() -> None:
+    original = {"card": {"token": SECRET, "note": MASK}, "url": "https://shop.example"}
+    edited = {"card": {"token": "new", "note": MASK}, "url": "https://elsewhere"}
+
+    assert unmasked(edited, original) == edited
+
+
+def test_the_order_of_members_is_no_edit() -> None:
+    assert unmasked({"b": 1, "token": MASK}, {"token": SECRET, "b": 1}) == {"token": SECRET, "b": 1}
 
 
 def test_a_secret_can_be_written_anew() -> None:
