@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from tasks import lifecycle
+from tasks import lifecycle, operations
+from tasks.models import Operation
 from tasks.tests.browsers import NO_CHROMIUM
-from tasks.tests.staff import QUEUES
+from tasks.tests.staff import OPERATIONS, QUEUES
 from tasks.tests.test_admin_browser import Visitor, visit, wish
 
 __all__ = ["visit"]  # a fixture
@@ -52,7 +53,7 @@ def test_numbers_change_while_somebody_looks(visit: Visitor) -> None:
 
     lifecycle.enqueue([wish("mail")])
 
-    page.wait_for_function("document.querySelector('#live').innerText.match(/mail\\s+2\\b/)")
+    page.wait_for_selector(f"{READY} >> text=2")  # a function in words is no script that the policy lets run
     assert page.inner_text(".live [role=status]") == "Live, every 5 s"
 
 
@@ -148,3 +149,22 @@ def test_it_tries_again_when_there_was_no_answer(visit: Visitor) -> None:
     assert watched.says == "Live, every 5 s"
     assert all("ERR_FAILED" in complaint for complaint in visit.complaints)
     visit.complaints.clear()
+
+
+def test_the_page_of_an_operation_notices_that_it_is_done_and_asks_no_more(visit: Visitor) -> None:
+    lifecycle.enqueue([wish("mail")])
+    page = visit()
+    page.goto(f"{OPERATIONS}add/?verb=cancel&created=ever")
+    page.click("button:has-text('Cancel 1 unfinished task')")
+    page.wait_for_selector("#stop")
+    watched = Watched(visit, page.url)
+
+    while operations.advance(Operation.objects.get().pk):
+        pass
+    watched.wait()
+
+    assert watched.page.inner_text("h1 .badge") == "Done"
+    assert not watched.page.is_visible("#stop")
+    assert "Ended" in watched.page.inner_text("#facts")
+    assert not watched.page.is_visible(".live")
+    assert watched.wait(12) == 0

@@ -1,7 +1,8 @@
 // Keeps a page fresh: every few seconds it fetches it anew, and puts in what has changed of the elements with
 // data-live and an id. Not while it is paused, the tab is hidden, a row is chosen or a text is marked. What
-// says so is the element with data-live-every (the seconds), which has a button and a status. Without this
-// script a page shows what is true when it is loaded.
+// says so is the element with data-live-every (the seconds), which has a button and a status. A page that comes
+// back without one shows what changes no more: then this ends. Without this script a page shows what is true
+// when it is loaded.
 
 (() => {
   "use strict";
@@ -15,6 +16,7 @@
 
   let paused = remembered();
   let ended = false; // logged out, or the page is gone
+  let over = false; // nothing will change any more
   let failures = 0;
   let fetching = null;
   let timer = 0;
@@ -59,7 +61,7 @@
 
   function plan(wait = seconds * 1000 * Math.min(1 + failures, 6)) {
     clearTimeout(timer);
-    timer = setTimeout(renew, wait);
+    if (!over) timer = setTimeout(renew, wait);
   }
 
   async function renew() {
@@ -91,6 +93,7 @@
       const fresh = page.getElementById(region.id);
       if (fresh && fresh.innerHTML !== region.innerHTML) swap(region, fresh);
     }
+    over = panel.hidden = !page.querySelector("[data-live-every]");
     document.dispatchEvent(new Event("live:swapped")); // for scripts that listen to what was in there
   }
 
