@@ -117,4 +117,7 @@ def _typical(counts: Sequence[int], ends: Sequence[float]) -> Sequence[str]:
 
 
 def _seconds(seconds: float) -> str:
-    return "<1 ms" if seconds < 0.001 else span(timedelta(seconds=seconds))
+    """Above a minute the buckets are wide: what is interpolated there is told as the guess that it is."""
+    if seconds < 0.001:
+        return "<1 ms"
+    return span(timedelta(seconds=seconds)) if seconds <= 60 else f"~{seconds / 60:.0f} min"

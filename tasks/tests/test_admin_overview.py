@@ -13,7 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tasks import lifecycle, rollups, tally
-from tasks.admin import charts
+from tasks.admin import charts, queue_rows
 from tasks.admin.notices import about, sentence
 from tasks.admin.queue_rows import Queues
 from tasks.models import Queue, Task, Worker
@@ -88,6 +88,13 @@ def test_a_queue_has_a_row_with_all_that_matters(make_task: MakeTask) -> None:
     assert row["workers"] == 1
     assert row["an_hour"] == 9
     assert "Last hour: 7 completed, 2 failed" in row["spark"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.0004, "<1 ms"), (48, "48 s"), (60, "1 min"), (180, "~3 min"), (288, "~5 min")]
+)
+def test_what_wide_buckets_tell_is_said_to_be_a_guess(seconds: float, told: str) -> None:
+    assert queue_rows._seconds(seconds) == told
 
 
 @pytest.mark.django_db
