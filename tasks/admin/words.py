@@ -126,7 +126,16 @@ def error_line(error: Any) -> str:
         return ""
     name = str(error.get("type", "")).rpartition(".")[2]
     message = masked_text(str(error.get("message", ""))[:MASKED_CHARS])
-    line = " ".join(f"{name}: {message}".split() if message else name.split())
+    return _line(f"{name}: {message}" if message else name)
+
+
+def message_line(message: str) -> str:
+    """What an error says, masked, in a line for a list."""
+    return _line(masked_text(message[:MASKED_CHARS]))
+
+
+def _line(text: str) -> str:
+    line = " ".join(text.split())
     return line if len(line) <= ERROR_CHARS else f"{line[: ERROR_CHARS - 1]}…"
 
 

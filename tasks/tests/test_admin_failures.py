@@ -73,6 +73,19 @@ def test_a_group_says_how_often_where_and_what_is_still_failed(
         assert words in page
 
 
+def test_a_group_shows_what_its_sample_says_masked_to_who_may_look_inside(
+    admin_client: Client, staff_client: StaffClient
+) -> None:
+    make_failure(message="no such customer\npassword=hunter2 <b>")
+
+    seen, hidden = text_of(admin_client, FAILURES), text_of(staff_client("view_task"), FAILURES)
+
+    assert "no such customer password=" in seen
+    assert "&lt;b&gt;" in seen
+    assert "hunter2" not in seen
+    assert "no such customer" not in hidden
+
+
 def test_groups_can_be_searched(admin_client: Client) -> None:
     make_failure(error_type="shop.Mine"), make_failure(error_type="shop.Other")
 
