@@ -45,6 +45,9 @@ class TaskList(Window):
     ) -> HttpResponse:
         if request.method == "GET" and self.has_view_permission(request) and (url := _better(request)):
             return HttpResponseRedirect(url)
+        if _chose_nothing(request) and self.has_view_permission(request):
+            self.tell(request, "No task is chosen: tick some first. Nothing was done.", done=False)
+            return HttpResponseRedirect(request.get_full_path())
         has_levers = any(request.user.has_perm(verb.permission) for verb in VERBS.values())
         given = {"title": "Tasks", "has_levers": has_levers, **(extra_context or {})}
         return super().changelist_view(request, given)
@@ -103,6 +106,13 @@ class TaskList(Window):
             return f"{words.span(timezone.now() - task.attempted_at)} so far"
         length = words.took(task)
         return NONE if length is None else words.span(length)
+
+
+def _chose_nothing(request: HttpRequest) -> bool:
+    """A lever was pressed above the list, with no row ticked."""
+    given = request.POST
+    pressed = "action" in given and given.get("select_across") != "1"
+    return pressed and not given.getlist(ACTION_CHECKBOX_NAME)
 
 
 def _better(request: HttpRequest) -> str | None:

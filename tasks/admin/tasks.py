@@ -105,7 +105,9 @@ class TaskAdmin(Clonable, TaskList):
         ids = _ids_of(request)
         if "sure" not in request.POST:
             context = {**self.admin_site.each_context(request), "title": "Delete tasks", "opts": self.opts}
-            return render(request, "admin/tasks/task/remove.html", {**context, "ids": ids})
+            finished = _rows(ids).filter(status__in=FINISHED).count()
+            given = {**context, "ids": ids, "finished": finished}
+            return render(request, "admin/tasks/task/remove.html", given)
         rows = list(_rows(ids))
         stay = lifecycle.delete(ids, statuses=FINISHED)
         gone = [row for row in rows if row.pk not in stay]

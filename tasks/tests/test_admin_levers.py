@@ -63,6 +63,24 @@ def test_what_no_longer_matches_the_filter_is_counted_too(admin_client: Client, 
     assert said == [f"1 of 2 queued again. {WHY}"]
 
 
+def test_delete_offers_nothing_where_none_is_finished(admin_client: Client, make_task: MakeTask) -> None:
+    tasks = [make_task(), make_task(Status.PROCESSING)]
+    chosen = {"action": "remove", "_selected_action": [task.pk for task in tasks]}
+
+    asked = admin_client.post(TASKS, chosen).content.decode()
+
+    assert "None of the 2 chosen tasks is finished" in asked
+    assert 'name="sure"' not in asked
+
+
+def test_a_lever_without_a_task_says_what_to_do(admin_client: Client, make_task: MakeTask) -> None:
+    make_task()
+
+    page = admin_client.post(TASKS, {"action": "cancel"}, follow=True).content.decode()
+
+    assert "No task is chosen: tick some first. Nothing was done." in page
+
+
 def test_delete_asks_first_and_takes_finished_tasks_alone(admin_client: Client, make_task: MakeTask) -> None:
     tasks = {status: make_task(status) for status in Status}
     chosen = [task.pk for task in tasks.values()]
