@@ -262,3 +262,12 @@ def test_pausing_has_a_permission(staff_client: StaffClient) -> None:
     assert looking.post(f"{QUEUES}add/", {"name": "mail"}).status_code == 403
     queue.refresh_from_db()
     assert queue.paused_at is None
+
+
+def test_a_page_that_is_not_there_leads_back_and_names_nothing(admin_client: Client) -> None:
+    answer = admin_client.get("/admin/secret-name/nowhere/")
+    page = answer.content.decode()
+
+    assert answer.status_code == 404
+    assert 'href="/admin/">To the overview</a>' in page
+    assert "secret-name" not in page
