@@ -1,6 +1,7 @@
 """The verbs: everything that happens to a task. Every door calls these, and nothing else writes status.
 
 enqueue(specs)  enqueue_each(specs)  make tasks, all or none; or all that no unique key forbids
+promote(now)                         make ready what is due
 claim(claimant, limit, now)          take ready tasks: leases
 extend(leases, by, now)              go on holding them
 settle(outcomes, now)                record what attempts came to
@@ -31,6 +32,7 @@ from tasks.lifecycle.leasing import (
     claim,
     extend,
     look,
+    promote,
     release,
 )
 from tasks.lifecycle.once import KEPT_FOR, forget, is_taken, keep, reserve
@@ -71,6 +73,7 @@ __all__ = [
     "park",
     "pause",
     "present",
+    "promote",
     "prune",
     "purge",
     "reap",

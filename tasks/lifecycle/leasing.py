@@ -58,6 +58,11 @@ def look() -> Sight:
     return Sight(*Book(database()).sight())
 
 
+def promote(*, now: datetime) -> None:
+    """Make ready what is due, a number at a time; part of a turn, so it begins no transaction of its own."""
+    Book(database()).promote(now, limit=PROMOTED_AT_ONCE)
+
+
 def claim(
     claimant: Claimant, *, limit: int, ahead: int = 0, now: datetime, sight: Sight | None = None
 ) -> list[Lease]:
@@ -76,7 +81,7 @@ def claim(
     leases: list[Lease] = []
     with transaction.atomic(using=alias, savepoint=False):
         if sight is None or sight.overdue:
-            book.promote(now, limit=PROMOTED_AT_ONCE)
+            promote(now=now)
             sight = look()
         for queue in _in_turn(claimant, sight.ready):
             if len(leases) < limit:

@@ -25,7 +25,7 @@ from tasks.models.task import database
 from tasks.states import Status, WaitingFor
 from tasks.tests.databases import OwnDatabases, without_database
 from tasks.tests.rows import HANDLER, MakeTask, make_worker
-from tasks.tests.workers import RunWorkers, run_workers, wait_until
+from tasks.tests.workers import RunWorkers, enqueue, run_workers, wait_until
 
 __all__ = ["run_workers"]
 
@@ -57,6 +57,23 @@ def test_nothing_is_wrong_beside_a_live_worker(
 
     assert code == 0
     assert not [finding for finding in found.values() if finding["level"] == "error"]
+
+
+def test_a_full_worker_makes_ready_what_is_due_and_the_doctor_is_silent(
+    run_workers: RunWorkers, make_task: MakeTask
+) -> None:
+    run_workers("--n", "1").wait_executors(1)
+    long = enqueue("fault.sleep", payload={"seconds": 120})
+    wait_until(lambda: Task.objects.get(pk=long).status == Status.PROCESSING, "its executor is busy")
+
+    due = make_task(
+        handler="fault.noop", max_attempts=1, run_at=timezone.now() - AGO, ready_at=None,
+        waiting_for=WaitingFor.TIME,
+    )  # fmt: skip
+
+    wait_until(lambda: Task.objects.get(pk=due.pk).ready_at is not None, "it is ready")
+    assert Task.objects.get(pk=due.pk).status == Status.PENDING  # on its last attempt nobody takes it ahead
+    assert "overdue" not in codes()
 
 
 def test_a_dead_worker_with_a_task_is_found_and_told_what_to_do(

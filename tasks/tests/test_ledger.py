@@ -117,6 +117,29 @@ def test_what_is_due_is_promoted_and_claimed_by_the_same_turn(ledger: Ledger, ma
     assert lease.task_id == due.pk
 
 
+@pytest.mark.parametrize("has_outcome", [False, True])
+def test_without_room_what_is_due_is_made_ready_in_the_one_commit_of_the_turn(
+    ledger: Ledger, leased_task: LeasedTask, make_task: MakeTask, has_outcome: bool
+) -> None:
+    """Else nobody who is asked would count it, and the doctor would call it forgotten."""
+    now = timezone.now()
+    outcomes = [(leased_task(), Succeeded("1"))] if has_outcome else []
+    due = make_task(run_at=now - timedelta(minutes=5), ready_at=None, waiting_for=WaitingFor.TIME)
+    later = make_task(run_at=now + timedelta(hours=1), ready_at=None, waiting_for=WaitingFor.TIME)
+
+    with commits() as committed:
+        turned = ledger.turn(Wish(outcomes))
+
+    assert (len(committed), turned.leases) == (1, ())
+    due.refresh_from_db()
+    assert due.status == Status.PENDING
+    assert due.ready_at is not None
+    assert turned.due_in is not None
+    assert turned.due_in > timedelta(minutes=50)  # the later one's
+    later.refresh_from_db()
+    assert later.ready_at is None
+
+
 def test_a_turn_tells_when_the_next_waiting_task_is_due(ledger: Ledger, make_task: MakeTask) -> None:
     soon = timezone.now() + timedelta(seconds=10)
     make_task(run_at=soon, ready_at=None, waiting_for=WaitingFor.TIME)

@@ -212,13 +212,13 @@ class Dispatcher:
         self._hands.cancel(turned.cancelled)
 
     def _expect(self, due_in: timedelta | None) -> None:
-        """Wake up when the next waiting task is due; one that is overdue waits for room, not for us."""
+        """Wake up when the next waiting task is due; were too many due for one turn, the next one goes on."""
         if due_in is None:
             return
         if due_in > timedelta(0):
             self._look_at = min(self._look_at, time.monotonic() + due_in.total_seconds())
         else:
-            self._want = True
+            self._want = self._look = True
 
     def _turn_failed(self, wish: Wish, error: Exception | None) -> None:
         """Nothing was written: the outcomes are ours again."""

@@ -166,7 +166,7 @@ class Ledger:
         if wish.outcomes:
             return self._settle_and_claim(wish, cancelled)
         sight = lifecycle.look()
-        if not (wish.room and sight.offers(self.claimant)):
+        if not (sight.overdue or (wish.room and sight.offers(self.claimant))):
             return Turned(cancelled=cancelled, due_in=sight.due_in)
         with transaction.atomic(using=self.alias):
             leases, due_in = self._claim(wish, sight)
@@ -181,13 +181,22 @@ class Ledger:
     def _claim(self, wish: Wish, sight: Sight) -> tuple[Sequence[Lease], timedelta | None]:
         """Also how long until the next task is due; not after the commit: should it fail then, nobody
         would know of the leases.
+
+        Without room, too, what is due is made ready: others may be free for it, and who counts what
+        waits is to find it.
         """
         if not wish.room:
-            return (), sight.due_in
+            return (), self._promote(sight)
         leases = lifecycle.claim(self.claimant, limit=wish.idle, ahead=wish.ahead, now=sight.now, sight=sight)
         if len(leases) >= wish.room:
             return leases, None
         return leases, lifecycle.look().due_in if sight.overdue else sight.due_in
+
+    def _promote(self, sight: Sight) -> timedelta | None:
+        if not sight.overdue:
+            return sight.due_in
+        lifecycle.promote(now=sight.now)
+        return lifecycle.look().due_in
 
     @again
     def careful_turn(self, wish: Wish) -> Turned:
