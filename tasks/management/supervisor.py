@@ -68,7 +68,7 @@ class Supervisor:
         asked = self.signals.wanted
         for child in self.children:
             if not asked and child.code is not None:
-                event(logger, logging.ERROR, "serve.ended-by-itself", child=child.name, code=child.code)
+                _log_own_end(child)
         for child in self.children:
             self._stop(child)
         return 0 if asked and all(map(_ended_well, self.children)) else 1
@@ -101,6 +101,14 @@ class Supervisor:
                 for child in self.children:
                     if child.process.pid == ended[0]:
                         child.process.returncode = os.waitstatus_to_exitcode(ended[1])
+
+
+def _log_own_end(child: Child) -> None:
+    """Code 0 is no failure: workers that were asked to drain, and have."""
+    if child.code == 0:
+        event(logger, logging.WARNING, "serve.drained", child=child.name, hint="the rest is stopped, too")
+    else:
+        event(logger, logging.ERROR, "serve.ended-by-itself", child=child.name, code=child.code)
 
 
 def _ended_well(child: Child) -> bool:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import psutil
 import pytest
 from django.conf import settings
+
+from tasks.management import supervisor
 
 # Arguments: the children's scripts. Prints "pid NAME PID" for each, and how it ended.
 SUPERVISE = """
@@ -89,6 +93,23 @@ def test_one_that_ends_by_itself_takes_the_other_along(
 
     assert process.communicate(timeout=20)[0].splitlines()[2:] == ["other ends", codes]
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "level", "words"),
+    [(0, logging.WARNING, "serve.drained"), (3, logging.ERROR, "serve.ended-by-itself")],
+)
+def test_workers_that_have_drained_are_no_error_in_the_log(
+    caplog: pytest.LogCaptureFixture, code: int, level: int, words: str
+) -> None:
+    with subprocess.Popen(["true"]) as process:
+        child = supervisor.Child("workers", process, timedelta(seconds=1))
+        process.wait()
+        process.returncode = code
+        supervisor._log_own_end(child)
+
+    [record] = caplog.records
+    assert (record.levelno, record.message.split()[0]) == (level, words)
 
 
 def test_each_child_leads_a_session_of_its_own(supervise: Supervise) -> None:
