@@ -73,9 +73,14 @@ def expect_writable() -> None:
 
 
 def expect_workers() -> None:
-    """Raises Unavailable: nobody runs tasks now."""
-    if lifecycle.living(now=clock.now(database())).exists():
+    """Raises Unavailable: nobody takes tasks now. A worker that drains takes none, so it does not count."""
+    drains = lifecycle.living(now=clock.now(database())).values_list("drain_requested_at", flat=True)
+    if None in drains:
         return
+    if drains:
+        raise Unavailable(
+            "workers: all drain, and take nothing more; start another with manage.py runworkers"
+        )
     seen = Worker.objects.using(database()).aggregate(last=Max("last_seen_at"))["last"]
     since = f"since {seen:%Y-%m-%d %H:%M:%S} UTC" if seen else "so far, or all have stopped"
     raise Unavailable(f"workers: none was seen {since}; start one with manage.py runworkers")

@@ -196,6 +196,15 @@ def test_what_is_not_stuck_is_not_found(make_task: MakeTask) -> None:
     assert Queue.objects.filter(paused_at__isnull=False).exists()
 
 
+def test_that_all_workers_drain_is_not_called_that_none_runs() -> None:
+    lifecycle.drain([make_worker().pk])
+
+    [found] = [finding for finding in work.look() if finding.code == "no-workers"]
+
+    assert found.what == "All workers drain, and take nothing more."
+    assert found.do == "Start another with `manage.py runworkers`."
+
+
 SETTINGS = [
     ({"HOST": "0.0.0.0", "TASKSERVICE": {"authentication": "none"}}, "auth-open"),
     ({"TASKSERVICE": {"grace": timedelta(seconds=35)}}, "grace-too-long"),

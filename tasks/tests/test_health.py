@@ -126,5 +126,14 @@ def test_without_a_worker_it_says_so_and_what_to_do(api: Api) -> None:
     assert api.get("/readyz").status == 200
 
 
+def test_workers_that_drain_take_nothing_and_do_not_count(api: Api) -> None:
+    present(timedelta(seconds=1))
+    lifecycle.drain(["a:1:b"])
+
+    detail = api.get("/readyz?require=workers").problem(503, "unavailable")["detail"]
+
+    assert detail.startswith("workers: all drain, and take nothing more; start another")
+
+
 def test_it_does_not_pass_over_what_it_cannot_check(api: Api) -> None:
     api.get("/readyz?require=worker").problem(400, "invalid-field")

@@ -100,8 +100,8 @@ OPERATIONS = (
         tag=SERVICE,
         summary="Can it do its work?",
         says="The database answers, is migrated and can be written to; 503 names what fails. With "
-        "`?require=workers` also: a worker was seen in the last 30 seconds. Answers whatever the Host "
-        "header says.",
+        "`?require=workers` also: a worker that does not drain was seen in the last 30 seconds. "
+        "Answers whatever the Host header says.",
         scope=None,
         replies={
             200: Reply(

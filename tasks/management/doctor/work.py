@@ -106,8 +106,10 @@ def _workers(situation: Situation) -> Iterator[Finding]:
         yield Finding(
             ERROR,
             "no-workers",
-            "No worker is running, so no task will.",
-            "Start one with `manage.py runworkers`.",
+            "All workers drain, and take nothing more."
+            if situation.draining
+            else "No worker is running, so no task will.",
+            f"Start {'another' if situation.draining else 'one'} with `manage.py runworkers`.",
         )
     stale = [seen for seen in situation.workers if situation.now - seen.last_seen_at >= ALIVE_FOR]
     if stale:
