@@ -230,7 +230,7 @@ def mixed_versions(make_task: MakeTask) -> None:
 def paused_queue(make_task: MakeTask) -> None:
     make_worker()
     lifecycle.pause(["mail"], by="ann", reason="the provider is down")
-    Queue.objects.update(paused_at=timezone.now() - timedelta(hours=3, minutes=1))
+    Queue.objects.update(paused_at=timezone.now() - timedelta(hours=3, minutes=1, seconds=30))
     make_task(queue="mail")
 
 

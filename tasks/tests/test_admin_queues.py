@@ -7,10 +7,10 @@ import re
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
-from django.utils import timezone
 
-from tasks import lifecycle
+from tasks import clock, lifecycle
 from tasks.models import Queue, Task
+from tasks.models.task import database
 from tasks.states import Status
 from tasks.tests.rows import MakeTask
 from tasks.tests.staff import QUEUES, TASKS, StaffClient, said, staff_client
@@ -42,14 +42,14 @@ def test_queues_in_use_are_listed_before_anybody_paused_them(
 
 
 def test_a_pause_keeps_author_time_and_reason_and_is_in_the_history(admin_client: Client) -> None:
-    before = timezone.now()
+    before = clock.now(database())
 
     admin_client.post(f"{QUEUES}add/", {"name": "mail", "pause_reason": "provider is down", "_save": "1"})
 
     queue = Queue.objects.get()
     assert (queue.paused_by, queue.pause_reason) == ("admin", "provider is down")
     assert queue.paused_at is not None
-    assert before <= queue.paused_at <= timezone.now()
+    assert before <= queue.paused_at <= clock.now(database())
     assert log_of("mail") == ["Paused by hand. Reason: provider is down"]
     assert "Paused" in words_of(admin_client, QUEUES)
     assert "ago by admin: provider is down" in words_of(admin_client, QUEUES)
@@ -104,6 +104,7 @@ def test_purge_shows_what_is_meant_before_it_asks(admin_client: Client, make_tas
     assert statuses() == {"pending": 3, "processing": 1}
 
 
+@pytest.mark.django_db(transaction=True)  # in one, PostgreSQL's clock stands still
 def test_purge_cancels_what_is_pending_once_the_name_was_typed(
     admin_client: Client, make_task: MakeTask
 ) -> None:
@@ -131,6 +132,7 @@ def test_purge_does_nothing_for_another_name(admin_client: Client, make_task: Ma
     assert log_of("mail") == []
 
 
+@pytest.mark.django_db(transaction=True)  # in one, PostgreSQL's clock stands still
 def test_purge_of_very_many_ends_in_time_and_says_that_more_are_left(
     admin_client: Client, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -243,7 +243,7 @@ def test_live_tasks_are_listed_alike_by_their_ids_and_by_a_walk(
 @pytest.mark.parametrize(
     "query", ["", "status=failed", "status=cancelled", "status=pending", "status=processing", "queue=mail"]
 )
-def test_a_page_is_read_by_an_index_and_nothing_is_counted_or_sorted(
+def test_a_page_is_read_by_an_index_and_nothing_is_counted_to_its_end_or_sorted(
     api: Api, make_task: MakeTask, query: str
 ) -> None:
     for status in Status:
@@ -254,7 +254,7 @@ def test_a_page_is_read_by_an_index_and_nothing_is_counted_or_sorted(
 
     texts = [query["sql"] for query in asked.captured_queries if 'FROM "tasks"' in query["sql"]]
     assert texts
-    assert not any("COUNT(" in text for text in texts)
+    assert not any("COUNT(" in text and "LIMIT" not in text for text in texts)
     if connections[database()].vendor == "sqlite":
         plan = "\n".join(_plan(text) for text in texts)
         assert "USING" in plan
