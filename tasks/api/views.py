@@ -210,7 +210,7 @@ class TaskByQuery(ApiView):
 
 class TaskCancel(ApiView):
     def post(self, request: Request, task_id: str) -> HttpResponse:
-        """200: cancelled, no attempt starts any more. 202: it runs, and was asked to stop."""
+        """200: cancelled, or it has stopped already. 202: it runs, and was asked to stop."""
         body = read_bytes(request)
         reason = reason_from_json(parse_optional(body))
 
@@ -219,7 +219,8 @@ class TaskCancel(ApiView):
             answer = lifecycle.cancel([task.pk], reason=reason)
             if task.pk in answer.finished:
                 raise ConflictingState("cancelled", answer.finished[task.pk])
-            return _steered(find_task(request, task_id), status=202 if answer.requested else 200)
+            task = find_task(request, task_id)  # it may have stopped since it was asked to
+            return _steered(task, status=202 if task.status == Status.PROCESSING else 200)
 
         return kept_answer(done_once(request, task_id, body, cancel))
 

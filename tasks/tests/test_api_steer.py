@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 import pytest
 from django.conf import settings
@@ -54,6 +55,23 @@ def test_a_running_task_is_asked_to_stop(api: Api, leased_task: LeasedTask) -> N
     shown = answer.json()
     assert (answer.status, shown["status"]) == (202, "processing")
     assert shown["cancel_requested_at"] is not None
+
+
+def test_one_that_has_stopped_by_the_time_of_the_answer_is_not_said_to_run(
+    api: Api, leased_task: LeasedTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease, cancel = leased_task(), lifecycle.cancel
+
+    def cancel_and_stop(ids: list[UUID], *, reason: str | None) -> lifecycle.Cancellation:
+        asked = cancel(ids, reason=reason)
+        lifecycle.settle([(lease, Cancelled())], now=timezone.now())
+        return asked
+
+    monkeypatch.setattr(lifecycle, "cancel", cancel_and_stop)
+
+    answer = api.post(f"/tasks/{lease.task_id}/cancel")
+
+    assert (answer.status, answer.json()["status"]) == (200, "cancelled")
 
 
 def test_asking_again_to_stop_changes_nothing(api: Api, leased_task: LeasedTask) -> None:

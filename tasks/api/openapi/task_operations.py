@@ -227,7 +227,11 @@ OPERATIONS = (
         parameters=("task_id", "idempotency_key"),
         body=Body(schema="Cancel", examples={"why": {"reason": "not needed"}}, required=False),
         replies={
-            200: _task("It was pending: no attempt starts any more.", examples.CANCELLED, REPLAYED),
+            200: _task(
+                "It was pending: no attempt starts any more. Or it ran, and has stopped already.",
+                examples.CANCELLED,
+                REPLAYED,
+            ),
             202: _task("It runs, and was asked to stop.", examples.STOPPING, REPLAYED),
         },
         problems=_STEERED,
