@@ -55,14 +55,20 @@ def test_what_is_promised_holds_under_fire(tmp_path: Path) -> None:
 
 
 @OF_BOTH
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_several_bugs_at_once_are_each_found_by_their_rule(tmp_path: Path) -> None:
-    arguments = (",".join(TOGETHER), "--profile", "calm", "--seconds", "5", "--patience", "5")
+    """A run of seconds may have no case of one of them: three are to have one of each."""
+    wanted, found = {BUGS[bug].breaks for bug in TOGETHER}, set[str]()
+    for seed in range(SEED, SEED + 3):
+        arguments = (",".join(TOGETHER), "--profile", "calm", "--seconds", "8", "--patience", "5")
+        given = (*arguments, "--seed", str(seed))
+        code, words, told = chaos("tasks.tests.seeded", *given, file=tmp_path / "verdict", within=95)
+        assert code == BROKEN, told
+        found |= {rule for rule in words if words[rule] == VIOLATED}
+        if wanted <= found:
+            break
 
-    code, words, told = chaos("tasks.tests.seeded", *arguments, file=tmp_path / "verdict", within=170)
-
-    assert code == BROKEN, told
-    assert {BUGS[bug].breaks for bug in TOGETHER} <= {rule for rule in words if words[rule] == VIOLATED}, told
+    assert wanted <= found, told
 
 
 @pytest.mark.slow
