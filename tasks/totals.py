@@ -83,10 +83,14 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    def close(self) -> None:
-        """Once more, unless the database is stuck."""
+    def stop(self) -> None:
+        """Once more, and then no more; does not wait for it."""
         self._over.set()
-        self._thread.join(LAST_SECONDS)
+
+    def close(self, within: float = LAST_SECONDS) -> None:
+        """Once more, unless the database is stuck: it is waited for so many seconds."""
+        self.stop()
+        self._thread.join(within)
 
     def _work(self) -> None:
         over = False

@@ -7,6 +7,7 @@ import os
 import selectors
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -124,8 +125,10 @@ def _close(
     """End the executors, and say goodbye in the database if it answers."""
     dispatcher.close()
     ledger.submit(lambda: lifecycle.absent(ledger.claimant.worker_id), lambda *_: None)
-    writer.close()  # meanwhile
+    writer.stop()
+    deadline = time.monotonic() + totals.LAST_SECONDS  # for both: where the database is stuck, both are
     ledger.close()
+    writer.close(max(0.0, deadline - time.monotonic()))
     if lock is not None:
         if clean:
             lock.remove()
