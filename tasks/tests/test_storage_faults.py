@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +15,7 @@ import pytest
 
 from tasks.tests.api_server import TASK, Server, api_server
 from tasks.tests.disks import fill, read_only, small_disk_at
+from tasks.tests.locks import gate, write_lock
 from tasks.tests.workers import wait_until
 
 pytestmark = pytest.mark.sqlite
@@ -165,21 +164,6 @@ def test_a_folder_in_which_nothing_can_be_made_is_told(api: Server, path: Path) 
 
 
 # --- locked
-
-
-@contextmanager
-def write_lock(path: Path) -> Iterator[None]:
-    """As held by somebody who does not know the gate."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
-        holder.execute("BEGIN IMMEDIATE")
-        yield
-
-
-@contextmanager
-def gate(path: Path) -> Iterator[None]:
-    with open(f"{path}-gate", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.mark.parametrize("lock", [gate, write_lock])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import sqlite3
 import subprocess
@@ -17,6 +16,7 @@ from django.db import connection
 
 from tasks.states import Status
 from tasks.tests.disks import fill, small_disk_at
+from tasks.tests.locks import gate, write_lock
 from tasks.tests.workers import (
     RunningWorker,
     RunWorkers,
@@ -41,19 +41,10 @@ def database_path() -> Path:
 
 
 @contextmanager
-def write_lock(path: Path) -> Iterator[None]:
-    """As held by somebody who does not know the gate."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
-        holder.execute("BEGIN IMMEDIATE")
+def both(path: Path) -> Iterator[None]:
+    """As a writer of ours holds them."""
+    with gate(path), write_lock(path):
         yield
-
-
-@contextmanager
-def gate(path: Path) -> Iterator[None]:
-    with open(f"{path}-gate", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with write_lock(path):
-            yield
 
 
 def until(tmp_path: Path) -> UUID:
@@ -61,7 +52,7 @@ def until(tmp_path: Path) -> UUID:
 
 
 @pytest.mark.parametrize(
-    ("lock", "failures", "lease"), [(gate, 1, "2"), pytest.param(write_lock, 2, "60", marks=pytest.mark.slow)]
+    ("lock", "failures", "lease"), [(both, 1, "2"), pytest.param(write_lock, 2, "60", marks=pytest.mark.slow)]
 )
 def test_a_writer_that_holds_the_lock_for_long_costs_no_outcome(
     run_workers: RunWorkers,
