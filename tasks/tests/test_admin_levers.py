@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.utils import timezone
+from django.views.defaults import server_error
 
 from tasks import lifecycle
 from tasks.models import Queue, Task
@@ -271,3 +272,10 @@ def test_a_page_that_is_not_there_leads_back_and_names_nothing(admin_client: Cli
     assert answer.status_code == 404
     assert 'href="/admin/">To the overview</a>' in page
     assert "secret-name" not in page
+
+
+def test_the_page_of_a_failure_needs_no_database_and_tells_nothing_of_it(rf: RequestFactory) -> None:
+    page = server_error(rf.get("/admin/")).content.decode()
+
+    assert "<title>Something went wrong here</title>" in page
+    assert 'href="/admin/">To the overview</a>' in page
