@@ -35,7 +35,7 @@ class Config:
     listen_url: str = ""  # where to hear PostgreSQL's NOTIFY, if not there
     authentication: str = "local"  # required, none, or local: none where only this machine can come
     tracing: bool = False  # spans go to OpenTelemetry, which then has to be installed
-    max_ready: int = 1_000_000  # tasks of one queue, above which the API takes no more; 0: no limit
+    max_pending: int = 1_000_000  # tasks of one queue, above which the API takes no more; 0: no limit
     throttle_burst: Rate = BURST  # requests of one token, or of one address without one
     throttle_sustained: Rate = SUSTAINED
     throttle_wrong_tokens: Rate = WRONG_TOKENS  # of one address
@@ -84,7 +84,7 @@ _LEAST: tuple[tuple[str, Any, str], ...] = (
     ("workers", 1, ""),
     ("max_payload_bytes", 1024, ""),
     ("max_result_bytes", 1024, ""),
-    ("max_ready", 0, " (0: no limit)"),
+    ("max_pending", 0, " (0: no limit)"),
     ("proxies", 0, ""),
     ("recycle_after_tasks", 0, " (0: never)"),
     ("recycle_above_mb", 0, " (0: never)"),

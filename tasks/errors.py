@@ -178,7 +178,7 @@ class QueueFull(TaskServiceError):
     code = "rate-limited"
 
     def __init__(self, queue: str, limit: int) -> None:
-        super().__init__(f"The queue {queue} has {limit:,} ready tasks, and takes no more for now.")
+        super().__init__(f"The queue {queue} has {limit:,} pending tasks, and takes no more for now.")
 
 
 class TooManyRequests(TaskServiceError):

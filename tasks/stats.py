@@ -61,6 +61,13 @@ def ready_in(queue: str, *, most: int = COUNTED) -> int:
     return _ready().filter(queue=queue).values("pk")[: most + 1].count()
 
 
+def pending_in(queue: str, *, most: int = COUNTED) -> int:
+    """How many tasks of this queue are pending, ready or not yet, ``most + 1`` at most: by two indexes."""
+    waiting = Task.objects.using(database()).filter(status=Status.PENDING, ready_at__isnull=True, queue=queue)
+    left = most + 1 - ready_in(queue, most=most)
+    return most + 1 - left + (waiting.values("queue")[:left].count() if left else 0)
+
+
 def oldest_ready_in(queue: str) -> datetime | None:
     """Since when the one that has waited longest is ready: an index step for each priority in use."""
     found: list[datetime] = []

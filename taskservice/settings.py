@@ -37,7 +37,7 @@ TASKSERVICE = {
     "authentication": env.choice("TASKSERVICE_AUTH", "local", AUTHENTICATION),
     "redis_url": REDIS_URL,
     "tracing": env.boolean("TASKSERVICE_OTEL", default=env.text("OTEL_EXPORTER_OTLP_ENDPOINT") != ""),
-    "max_ready": env.integer("TASKSERVICE_MAX_READY", 1_000_000, least=0, most=1_000_000_000),
+    "max_pending": env.integer("TASKSERVICE_MAX_PENDING", 1_000_000, least=0, most=1_000_000_000),
     "throttle_burst": env.rate("TASKSERVICE_THROTTLE_BURST", "5000/s"),
     "throttle_sustained": env.rate("TASKSERVICE_THROTTLE_SUSTAINED", "150000/min"),
     "throttle_wrong_tokens": env.rate("TASKSERVICE_THROTTLE_WRONG_TOKENS", "60/min"),

@@ -23,18 +23,18 @@ QUEUES_KNOWN = 1_000  # clients may name any number of them
 class Level:
     """How full a queue was when it was counted, and what this process has added since."""
 
-    ready: int
+    pending: int
     at: float  # monotonic
 
     def is_old(self, limit: int, now: float) -> bool:
-        patience = LOOK_CLOSER_SECONDS if self.ready > NEARLY * limit else LOOK_SECONDS
+        patience = LOOK_CLOSER_SECONDS if self.pending > NEARLY * limit else LOOK_SECONDS
         return now - self.at > patience
 
 
 class Levels:
     """Counted seldom: to count a queue takes longer than to add to it. So a limit is kept roughly."""
 
-    def __init__(self, count: Callable[..., int] = stats.ready_in) -> None:
+    def __init__(self, count: Callable[..., int] = stats.pending_in) -> None:
         self._count = count
         self._lock = threading.Lock()
         self._counting = threading.Lock()
@@ -42,7 +42,7 @@ class Levels:
 
     def expect_room(self, specs: Iterable[TaskSpec]) -> None:
         """For so many more tasks. Raises QueueFull, and nothing is counted in then."""
-        if limit := config().max_ready:
+        if limit := config().max_pending:
             wanted = Counter(spec.queue for spec in specs)
             for queue in wanted:
                 self._refresh(queue, limit)
@@ -53,7 +53,7 @@ class Levels:
         with self._lock:
             for spec in specs:
                 if level := self._levels.get(spec.queue):
-                    level.ready = max(0, level.ready - 1)
+                    level.pending = max(0, level.pending - 1)
 
     def _refresh(self, queue: str, limit: int) -> None:
         now = time.monotonic()
@@ -71,17 +71,17 @@ class Levels:
                 self._look(queue, limit)
 
     def _look(self, queue: str, limit: int) -> None:
-        ready = self._count(queue, most=limit)
+        pending = self._count(queue, most=limit)
         with self._lock:
             if len(self._levels) >= QUEUES_KNOWN:
                 self._levels.clear()
-            self._levels[queue] = Level(ready, time.monotonic())
+            self._levels[queue] = Level(pending, time.monotonic())
 
     def _add(self, wanted: Mapping[str, int], limit: int) -> None:
         with self._lock:
             known = {queue: self._levels[queue] for queue in wanted if queue in self._levels}
             for queue, level in known.items():
-                if level.ready + wanted[queue] > limit:
+                if level.pending + wanted[queue] > limit:
                     raise QueueFull(queue, limit)
             for queue, level in known.items():
-                level.ready += wanted[queue]
+                level.pending += wanted[queue]

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.test import override_settings
 from django.utils import timezone
 
+from tasks import stats
 from tasks.api import backpressure, views
 from tasks.api.backpressure import LOOK_CLOSER_SECONDS, LOOK_SECONDS, Level, Levels
 from tasks.contract import TaskSpec
@@ -30,7 +31,7 @@ NOW = timezone.now()
 @pytest.fixture(autouse=True)
 def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(views, "levels", Levels())
-    with override_settings(TASKSERVICE={**settings.TASKSERVICE, "max_ready": LIMIT}):
+    with override_settings(TASKSERVICE={**settings.TASKSERVICE, "max_pending": LIMIT}):
         yield
 
 
@@ -46,7 +47,7 @@ def test_a_full_queue_takes_no_more_and_others_do(api: Api) -> None:
     answer = api.post("/tasks", {"handler": "demo.echo"})
 
     problem = answer.problem(429, "rate-limited")
-    assert "default has 5 ready tasks" in problem["detail"]
+    assert "default has 5 pending tasks" in problem["detail"]
     assert int(answer.headers["Retry-After"]) >= 1
     assert api.create(handler="demo.echo", queue="other")["queue"] == "other"
     assert Task.objects.count() == LIMIT + 1
@@ -124,11 +125,22 @@ def test_what_was_there_before_counts(api: Api) -> None:
     api.post("/tasks", {"handler": "demo.echo"}).problem(429, "rate-limited")
 
 
+@pytest.mark.django_db
+def test_what_waits_for_its_time_counts_with_what_is_ready(api: Api) -> None:
+    for number in range(LIMIT):
+        api.create(handler="demo.echo", delay_seconds=3600 * (number % 2))
+    counted_anew = Levels()
+
+    assert stats.pending_in("default") == LIMIT
+    with pytest.raises(QueueFull):
+        counted_anew.expect_room(specs(1))
+
+
 def test_without_a_limit_nothing_is_counted() -> None:
     def never(*args: Any, **kwargs: Any) -> int:
         raise AssertionError
 
-    with override_settings(TASKSERVICE={**settings.TASKSERVICE, "max_ready": 0}):
+    with override_settings(TASKSERVICE={**settings.TASKSERVICE, "max_pending": 0}):
         Levels(never).expect_room(specs(1000))
 
 
