@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from django.http import HttpRequest, HttpResponseBase
 from prometheus_client import Counter, Histogram, disable_created_metrics
@@ -31,12 +32,19 @@ def metered(
     def answer(request: HttpRequest) -> HttpResponseBase:
         began = time.perf_counter()
         response = get_response(request)
-        route, method = _route(request), request.method if request.method in METHODS else "other"
-        REQUESTS.labels(route, method, str(response.status_code)).inc()
-        SECONDS.labels(route, method).observe(time.perf_counter() - began)
+        with suppress(
+            OSError
+        ):  # the folder is gone, as this process's arbiter is: no count is worth an answer
+            _count(request, response, time.perf_counter() - began)
         return response
 
     return answer
+
+
+def _count(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
+    route, method = _route(request), request.method if request.method in METHODS else "other"
+    REQUESTS.labels(route, method, str(response.status_code)).inc()
+    SECONDS.labels(route, method).observe(seconds)
 
 
 def _route(request: HttpRequest) -> str:

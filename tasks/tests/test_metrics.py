@@ -8,7 +8,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 from django.db import DatabaseError, connections, transaction
-from django.test import override_settings
+from django.http import HttpResponse
+from django.test import RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -19,6 +20,7 @@ from tasks.contract import TaskSpec
 from tasks.grants import Scope
 from tasks.models import Total, Worker
 from tasks.models.task import database
+from tasks.ops import metering
 from tasks.tally import Bounded, Cell, Tally
 from tasks.tests.api_client import Api, api
 from tasks.tests.exposition import Series, series, value
@@ -266,3 +268,16 @@ def test_what_was_rolled_back_is_not_counted() -> None:
         transaction.set_rollback(True, using=database())
 
     assert not [cell for cell in tally.here.take() if cell.queue == "undone"]
+
+
+def test_a_request_is_answered_where_it_cannot_be_counted(
+    rf: RequestFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arbiter was killed, and the next one has removed its folder."""
+
+    def no_folder(*labels: str) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(metering.REQUESTS, "labels", no_folder)
+
+    assert metering.metered(lambda request: HttpResponse("yes"))(rf.get("/tasks")).status_code == 200
