@@ -210,7 +210,7 @@ class TaskByQuery(ApiView):
 
 class TaskCancel(ApiView):
     def post(self, request: Request, task_id: str) -> HttpResponse:
-        """200: cancelled, or it has stopped already. 202: it runs, and was asked to stop."""
+        """200: it is cancelled. 202: it ran, and was asked to stop; it may end by itself before it hears."""
         body = read_bytes(request)
         reason = reason_from_json(parse_optional(body))
 
@@ -220,7 +220,7 @@ class TaskCancel(ApiView):
             if task.pk in answer.finished:
                 raise ConflictingState("cancelled", answer.finished[task.pk])
             task = find_task(request, task_id)  # it may have stopped since it was asked to
-            return _steered(task, status=202 if task.status == Status.PROCESSING else 200)
+            return _steered(task, status=200 if task.status == Status.CANCELLED else 202)
 
         return kept_answer(done_once(request, task_id, body, cancel))
 

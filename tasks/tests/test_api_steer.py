@@ -57,21 +57,29 @@ def test_a_running_task_is_asked_to_stop(api: Api, leased_task: LeasedTask) -> N
     assert shown["cancel_requested_at"] is not None
 
 
-def test_one_that_has_stopped_by_the_time_of_the_answer_is_not_said_to_run(
-    api: Api, leased_task: LeasedTask, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("outcome", "status", "shown"), [(Cancelled(), 200, "cancelled"), (Succeeded(), 202, "completed")]
+)
+def test_only_what_is_cancelled_by_the_time_of_the_answer_is_said_to_be(
+    api: Api,
+    leased_task: LeasedTask,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: Cancelled | Succeeded,
+    status: int,
+    shown: str,
 ) -> None:
     lease, cancel = leased_task(), lifecycle.cancel
 
-    def cancel_and_stop(ids: list[UUID], *, reason: str | None) -> lifecycle.Cancellation:
+    def cancel_and_end(ids: list[UUID], *, reason: str | None) -> lifecycle.Cancellation:
         asked = cancel(ids, reason=reason)
-        lifecycle.settle([(lease, Cancelled())], now=timezone.now())
+        lifecycle.settle([(lease, outcome)], now=timezone.now())
         return asked
 
-    monkeypatch.setattr(lifecycle, "cancel", cancel_and_stop)
+    monkeypatch.setattr(lifecycle, "cancel", cancel_and_end)
 
     answer = api.post(f"/tasks/{lease.task_id}/cancel")
 
-    assert (answer.status, answer.json()["status"]) == (200, "cancelled")
+    assert (answer.status, answer.json()["status"]) == (status, shown)
 
 
 def test_asking_again_to_stop_changes_nothing(api: Api, leased_task: LeasedTask) -> None:

@@ -228,7 +228,7 @@ OPERATIONS = (
         body=Body(schema="Cancel", examples={"why": {"reason": "not needed"}}, required=False),
         replies={
             200: _task(
-                "It was pending: no attempt starts any more. Or it ran, and has stopped already.",
+                "It was pending: no attempt starts any more. Or it ran, and is cancelled already.",
                 examples.CANCELLED,
                 REPLAYED,
             ),
