@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
@@ -75,7 +75,7 @@ def sqlite_plan(connection: BaseDatabaseWrapper, sql: str, params: Any) -> Plan:
 
 def postgres_plan(connection: BaseDatabaseWrapper, sql: str, params: Any) -> Plan:
     """A small table is always walked: here only what would do for a large one."""
-    with connection.cursor() as cursor:
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
         for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin"):
             cursor.execute(f"SET LOCAL enable_{way} = off")
         cursor.execute(f"EXPLAIN {sql}", params)

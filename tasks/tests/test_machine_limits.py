@@ -173,7 +173,7 @@ def server(tmp_path: Path, own_databases: OwnDatabases) -> Iterator[Server]:
 
 def test_an_api_without_a_file_left_serves_as_many_as_before_once_it_has_some(server: Server) -> None:
     [arbiter] = [child for child in psutil.Process().children() if "gunicorn" in " ".join(child.cmdline())]
-    assert together(server, 12)  # it is not only starting
+    wait_until(lambda: together(server, 12), "it has started")
     [process] = arbiter.children()
 
     with limited("nofile", process), closing(server.socket()) as waiting:
