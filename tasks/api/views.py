@@ -219,8 +219,9 @@ class TaskCancel(ApiView):
             answer = lifecycle.cancel([task.pk], reason=reason)
             if task.pk in answer.finished:
                 raise ConflictingState("cancelled", answer.finished[task.pk])
-            task = find_task(request, task_id)  # it may have stopped since it was asked to
-            return _steered(task, status=200 if task.status == Status.CANCELLED else 202)
+            task = find_task(request, task_id)
+            asked = answer.requested and task.status != Status.CANCELLED  # it may have stopped by now
+            return _steered(task, status=202 if asked else 200)
 
         return kept_answer(done_once(request, task_id, body, cancel))
 
