@@ -101,11 +101,11 @@ class Executor:
         threading.Thread(target=self._listen, name="listener", daemon=True).start()
         self._send({"ready": True})
         while (lease := self._next()) is not None:
-            began = time.perf_counter()
-            outcome = self._run(lease)
+            key, began = wire.key_of(lease), time.perf_counter()
+            outcome = self._run(key, lease)
             if entries := counted.take(tally.here):
                 self._send({"counted": entries})
-            self._report(lease, outcome, time.perf_counter() - began)
+            self._report(key, outcome, time.perf_counter() - began)
 
     # -- mail
 
@@ -165,11 +165,11 @@ class Executor:
             case {"stop": _}:
                 self._stopping = True
 
-    def _report(self, lease: Lease, outcome: Outcome, seconds: float) -> None:
+    def _report(self, key: wire.WireKey, outcome: Outcome, seconds: float) -> None:
         if isinstance(outcome, Succeeded):
-            self._write(wire.encode_success(lease, seconds, outcome.result))
+            self._write(wire.encode_success(key, seconds, outcome.result))
         else:
-            self._send({"ended": wire.key_of(lease), "seconds": seconds, **outcome_to_wire(outcome)})
+            self._send({"ended": key, "seconds": seconds, **outcome_to_wire(outcome)})
 
     def _send(self, message: dict[str, Any]) -> None:
         self._write(wire.encode(message))
@@ -219,19 +219,18 @@ class Executor:
 
     # -- work
 
-    def _run(self, lease: Lease) -> Outcome:
+    def _run(self, key: wire.WireKey, lease: Lease) -> Outcome:
         try:
-            return self._attempt(lease)
+            return self._attempt(key, lease)
         except Interrupted:  # it came when the handler had ended already
-            self._leave(wire.key_of(lease))
-            return self._interrupts[wire.key_of(lease)].outcome(lease, "")
+            self._leave(key)
+            return self._interrupts[key].outcome(lease, "")
         finally:
             self._inside = self._loop = None
             self._interrupts.clear()
             logs.now_about({})
 
-    def _attempt(self, lease: Lease) -> Outcome:
-        key = wire.key_of(lease)
+    def _attempt(self, key: wire.WireKey, lease: Lease) -> Outcome:
         try:
             task = registry.find(lease.handler)
         except UnknownHandler as error:

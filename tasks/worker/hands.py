@@ -74,11 +74,10 @@ class Hands:
 
     def _taker(self, lease: Lease, expected: float) -> Executor | None:
         """The one with the shortest line of those that admit it."""
-        best = None
-        for executor in self._crew:
-            if (best is None or len(executor.line) < len(best.line)) and executor.admits(lease, expected):
-                best = executor
-        return best
+        for executor in sorted(self._crew, key=_length):
+            if executor.admits(lease, expected):
+                return executor
+        return None
 
     def _hand_spares(self) -> None:
         spares, self._spare = self._spare, deque()
@@ -275,6 +274,10 @@ class Hands:
             head = executor.line.popleft()
             self._came_to(head, executor.came_to(head.lease, seen))
             self._give_back(executor.line)
+
+
+def _length(executor: Executor) -> int:
+    return len(executor.line)
 
 
 def _deadline(executor: Executor) -> float | None:

@@ -39,7 +39,7 @@ def finished(
 
 def _heard(signal: Signal, level: int) -> bool:
     """Whether anybody gets to know: Django's own receivers are there by default, and only log."""
-    return _log.isEnabledFor(level) or any(key[0] not in _DJANGOS for key, *_ in signal.receivers)
+    return _log.isEnabledFor(level) or not {key[0] for key, *_ in signal.receivers} <= _DJANGOS
 
 
 _DJANGOS = {id(log_task_started), id(log_task_finished)}  # so does a Signal know its receivers
