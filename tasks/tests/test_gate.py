@@ -23,8 +23,10 @@ from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 
 from tasks.models import Task
+from tasks.sqlite import gate as gate_module
 from tasks.sqlite.base import DatabaseWrapper
 from tasks.sqlite.gate import Gate
+from tasks.tests.workers import wait_until
 
 SHORT = timedelta(milliseconds=50)
 CREATE = "CREATE TABLE notes (id integer PRIMARY KEY, text text NOT NULL)"
@@ -442,6 +444,63 @@ def test_where_one_has_waited_in_vain_the_others_wait_shortly_until_one_gets_thr
     assert waited(Gate(name, patience=timedelta(seconds=0.5))) >= 0.5, "it waits as long as ever again"
 
 
+@contextmanager
+def another_who_waits_first(path: Path) -> Iterator[None]:
+    """And does nothing else, as a process that was frozen there."""
+    file = os.open(f"{path}-gate", os.O_RDWR | os.O_CREAT)
+    try:
+        assert gate_module._take_place(file)
+        yield
+    finally:
+        os.close(file)
+
+
+def somebody_waits_first(path: Path) -> bool:
+    try:
+        with another_who_waits_first(path):
+            return False
+    except AssertionError:
+        return True
+
+
+def test_who_goes_from_one_transaction_into_the_next_comes_after_who_waits(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the other takes between two looks at the gate."""
+    monkeypatch.setattr(gate_module, "COURTESY", timedelta(minutes=1))
+    monkeypatch.setattr(gate_module, "STEP", timedelta(seconds=0.2))
+    name, passed = f"{path}-gate", []
+
+    def pass_once() -> None:
+        gate = Gate(name)
+        gate.acquire()
+        passed.append("who waits")
+        gate.release()
+
+    busy = Gate(name, patience=timedelta(minutes=1))
+    busy.acquire()
+    other = threading.Thread(target=pass_once)
+    other.start()
+    wait_until(lambda: somebody_waits_first(path), "the other waits")
+    busy.release()
+    busy.acquire()
+    passed.append("who is busy")
+    busy.release()
+    other.join()
+
+    assert passed == ["who waits", "who is busy"]
+
+
+def test_one_who_is_frozen_while_it_waits_holds_up_the_others_for_a_moment_only(path: Path) -> None:
+    gate = Gate(f"{path}-gate", patience=timedelta(seconds=30))
+
+    with another_who_waits_first(path):
+        gate.acquire()
+
+    assert gate.held
+    assert not somebody_waits_first(path)
+
+
 def test_an_interrupt_while_waiting_leaves_nothing_behind(path: Path) -> None:
     gate = Gate(f"{path}-gate", patience=timedelta(minutes=1))
 
@@ -450,6 +509,7 @@ def test_an_interrupt_while_waiting_leaves_nothing_behind(path: Path) -> None:
 
     assert not gate.held
     assert is_free(path)
+    assert not somebody_waits_first(path)
     gate.acquire()
     assert not is_free(path)
     gate.close()
