@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +28,8 @@ QUEUE = "default"
 AT_ONCE = 200  # tasks of one transaction: nobody waits long for the write lock
 LOOK_SECONDS = 0.5  # for them, before what was looked at so far is written down
 LONGEST_PAUSE = 1.0  # seconds
+TURN_SECONDS = 10.0  # then it hands its executor back, and another task goes on with it
+REST = timedelta(seconds=2)  # until that one may begin: others come first now, whatever their priority
 KEPT_FOR = timedelta(days=90)
 
 Pull = Callable[..., dict[str, int]]  # of ids, and of what its verb takes: words -> how many
@@ -110,20 +112,24 @@ def stop(operation: Operation, *, by: str) -> bool:
     alias = database()
     with transaction.atomic(using=alias):
         ended = _unended(operation.pk).update(ended_at=clock.now(alias), stopped_by=by)
-        if ended and operation.task_id:
-            lifecycle.cancel([operation.task_id], reason=f"Its operation was stopped by {by}.")
+        if ended:
+            operation.refresh_from_db(fields=["task_id"])  # it may have been handed over since it was read
+            if operation.task_id:
+                lifecycle.cancel([operation.task_id], reason=f"Its operation was stopped by {by}.")
     return bool(ended)
 
 
 def go_on(operation: Operation) -> bool:
     """Let it go on where it came to, after its task failed, was cancelled or was deleted."""
-    alias = database()
-    with transaction.atomic(using=alias):
-        if operation.ended_at or lifecycle.retry([operation.task_id] if operation.task_id else []):
-            return operation.ended_at is None
-        if task_of(operation):
+    with transaction.atomic(using=database()):
+        current = _unended(operation.pk).select_for_update().first()
+        if current is None:
             return False
-        _enqueue(operation)
+        if lifecycle.retry([current.task_id] if current.task_id else []):
+            return True
+        if task_of(current):
+            return False
+        _enqueue(current)
     return True
 
 
@@ -133,7 +139,7 @@ def task_of(operation: Operation) -> Task | None:
     return None if pk is None else Task.objects.using(database()).filter(pk=pk).first()
 
 
-def _enqueue(operation: Operation) -> None:
+def _enqueue(operation: Operation, *, run_at: datetime | None = None) -> None:
     spec = TaskSpec(
         handler=HANDLER,
         title=str(operation),
@@ -142,6 +148,7 @@ def _enqueue(operation: Operation) -> None:
         priority=100,  # somebody waits for it
         max_attempts=20,  # it goes on where it was
         timeout=None,
+        run_at=run_at,
     )
     [made] = lifecycle.enqueue([spec])
     operation.task_id = made.id
@@ -151,15 +158,33 @@ def _enqueue(operation: Operation) -> None:
 # -- what its task does
 
 
-def run(pk: int) -> dict[str, int]:
-    """Do all that is left of it. Others who write get at least half of the time."""
+def run(pk: int, *, task_id: UUID) -> dict[str, int]:
+    """Do what is left of it, or a while's worth. Others who write get at least half of the time.
+
+    ``task_id``: which task does it. One that handed it over and was killed before that was settled
+    runs again, and finds that nothing is left to do for it.
+    """
     if not Operation.objects.using(database()).filter(pk=pk).exists():
         raise GiveUp("There is no such operation.")
     began = time.monotonic()
-    while advance(pk):
+    until = began + TURN_SECONDS
+    while _unended(pk).filter(task_id=task_id).exists() and advance(pk):
+        if time.monotonic() > until:
+            _hand_over(pk, task_id)
+            break
         time.sleep(min(time.monotonic() - began, LONGEST_PAUSE))
         began = time.monotonic()
     return dict(Operation.objects.using(database()).values_list("came_to", flat=True).get(pk=pk))
+
+
+@again
+def _hand_over(pk: int, task_id: UUID) -> None:
+    """To a new task, in one commit: at any time there is one task that does it, and no second one."""
+    alias = database()
+    with transaction.atomic(using=alias):
+        operation = _unended(pk).filter(task_id=task_id).select_for_update().first()
+        if operation is not None:
+            _enqueue(operation, run_at=clock.now(alias) + REST)
 
 
 def advance(pk: int) -> bool:

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django.tasks import task
 
 from tasks import operations
+from tasks.context import ServiceContext
 
 
-@task(queue_name=operations.QUEUE, max_attempts=20, timeout=None)
-def operate(operation: int) -> dict[str, int]:
+@task(queue_name=operations.QUEUE, max_attempts=20, timeout=None, takes_context=True)
+def operate(context: ServiceContext, operation: int) -> dict[str, int]:
     """Carry out an operation. Not public: the admin alone makes such tasks."""
-    return operations.run(operation)
+    return operations.run(operation, task_id=UUID(context.task_id))

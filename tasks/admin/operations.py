@@ -25,7 +25,7 @@ from tasks.models import Operation, Task
 from tasks.operations import HANDLER, QUEUE, VERBS, Verb
 from tasks.pending import Code, Situation
 from tasks.selection import COUNTED, Counted
-from tasks.states import Status
+from tasks.states import Status, WaitingFor
 
 LABELS = {"retry": "Run again", "cancel": "Cancel", "delete": "Delete"}
 ASKED = {"retry": "Run {} again", "cancel": "Cancel {}", "delete": "Delete {}"}
@@ -217,6 +217,8 @@ def _badge(operation: Operation, task: Task | None) -> SafeString:
         )
     if task is None:
         return words.badge("failed", "Its task is gone")
+    if _rests(task):
+        return words.badge(Status.PROCESSING, "Resting")
     return words.status_badge(task.status)
 
 
@@ -224,11 +226,18 @@ def _why(task: Task | None) -> str:
     """What keeps it from going on, in plain words."""
     if task is None:
         return "The task that did it has been deleted."
+    if _rests(task):
+        return ""
     if why := Situation().why(task):
         return "" if why.code == Code.READY else why.detail
     if task.status in (Status.FAILED, Status.CANCELLED):
         return f"The task that does it has {'failed' if task.status == Status.FAILED else 'been cancelled'}."
     return ""
+
+
+def _rests(task: Task) -> bool:
+    """Between two turns, so that other tasks get theirs; on its page that is no reason to worry."""
+    return task.waiting_for == WaitingFor.TIME and not task.attempt
 
 
 def _obstacle() -> str:

@@ -205,6 +205,29 @@ def test_its_page_tells_how_far_it_is_and_what_it_was_about(
     assert 'name="stop"' not in done
 
 
+def test_its_page_shows_one_operation_whichever_task_does_it(
+    admin_client: Client, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "AT_ONCE", 1)
+    monkeypatch.setattr(operations, "TURN_SECONDS", 0)
+    make_worker(handlers=[HANDLER])
+    first, second = make_task(Status.FAILED), make_task(Status.FAILED)
+    operation = start(admin_client, verb="retry")
+    operations.run(operation.pk, task_id=Task.objects.get(handler=HANDLER).pk)
+
+    resting = admin_client.get(page_of(operation))
+    admin_client.post(page_of(operation), {"stop": "1"})
+
+    page = resting.content.decode()
+    assert "1 queued again." in page
+    assert ">Resting<" in page
+    assert resting.context["why"] == ""
+    assert 'name="stop"' in page
+    assert {first.pk, second.pk} & set(Task.objects.filter(status=Status.FAILED).values_list("pk", flat=True))
+    assert Operation.objects.get(pk=operation.pk).stopped_by == "admin"
+    assert Task.objects.filter(handler=HANDLER, status=Status.CANCELLED).count() == 1
+
+
 @pytest.mark.parametrize("verb", ["retry", "cancel", "delete"])
 def test_each_verb_has_its_own_permission(staff_client: StaffClient, make_task: MakeTask, verb: str) -> None:
     make_task()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,14 @@ from tasks.selection import Counted, Selection
 from tasks.states import Status
 from tasks.tests.rows import HANDLER as ECHO
 from tasks.tests.rows import MakeTask, columns_for
-from tasks.tests.workers import RunWorkers, run_workers, wait_until
+from tasks.tests.workers import (
+    RunWorkers,
+    enqueue,
+    run_workers,
+    wait_all_finished,
+    wait_finished,
+    wait_until,
+)
 
 __all__ = ["run_workers"]
 
@@ -230,6 +238,103 @@ def test_one_that_waits_or_has_ended_does_not_go_on(make_task: MakeTask) -> None
     assert Task.objects.filter(handler=HANDLER).count() == 1
 
 
+# -- in turns
+
+
+def run_a_turn(operation: Operation, task: Task) -> None:
+    """As a worker runs that task, for one step."""
+    operations.run(operation.pk, task_id=task.pk)
+    ended = {"status": Status.COMPLETED, "finished_at": timezone.now(), "waiting_for": None}
+    Task.objects.filter(pk=task.pk).update(**ended)
+    operation.refresh_from_db()
+
+
+@pytest.fixture
+def short_turns(monkeypatch: pytest.MonkeyPatch, few_at_once: None) -> None:
+    monkeypatch.setattr(operations, "TURN_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_after_a_while_another_task_goes_on_with_it_and_lets_others_go_first(db: None) -> None:
+    matching = make_many(11)
+    operation = begin()
+    first = its_task(operation)
+
+    run_a_turn(operation, first)
+    second = its_task(operation)
+
+    assert operation.asked == 4
+    assert second.pk != first.pk
+    assert (second.status, second.waiting_for, second.ready_at) == (Status.PENDING, "time", None)
+    for _ in range(3):
+        run_a_turn(operation, its_task(operation))
+    assert operation.ended_at is not None
+    assert (operation.asked, operation.came_to["queued again"]) == (11, 11)
+    assert in_status(Status.PENDING) == {*matching}
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_a_task_that_died_after_it_handed_over_does_nothing_when_it_runs_again(db: None) -> None:
+    make_many(11)
+    operation = begin()
+    first = its_task(operation)
+    operations.run(operation.pk, task_id=first.pk)
+    second = its_task(Operation.objects.get(pk=operation.pk))
+
+    operations.run(operation.pk, task_id=first.pk)
+    operations._hand_over(operation.pk, first.pk)  # as a run of it that was thought dead
+    operation.refresh_from_db()
+
+    assert (operation.asked, operation.task_id) == (4, second.pk)
+    assert Task.objects.filter(handler=HANDLER).count() == 2
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_a_task_that_dies_while_it_hands_over_still_has_it(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_many(11)
+    operation = begin()
+    first, save = its_task(operation), Operation.save
+
+    def dying(row: Operation, *args: Any, **given: Any) -> None:
+        save(row, *args, **given)
+        if given["update_fields"] == ["task_id"]:
+            raise Died
+
+    with monkeypatch.context() as patched, pytest.raises(Died):
+        patched.setattr(Operation, "save", dying)
+        operations.run(operation.pk, task_id=first.pk)
+
+    operation.refresh_from_db()
+    assert (operation.asked, operation.task_id) == (4, first.pk)
+    assert Task.objects.filter(handler=HANDLER).count() == 1
+    run_a_turn(operation, first)
+    assert operation.asked == 8
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_who_looked_before_it_was_handed_over_stops_the_task_that_has_it_now(db: None) -> None:
+    make_many(11)
+    operation = begin()
+    looked = Operation.objects.get(pk=operation.pk)
+    run_a_turn(operation, its_task(operation))
+
+    assert not operations.go_on(looked)
+    assert operations.stop(looked, by="bob")
+
+    assert its_task(operation).status == Status.CANCELLED
+    assert Task.objects.filter(handler=HANDLER, status=Status.COMPLETED).count() == 1
+
+
+def test_one_that_was_stopped_is_not_handed_over(db: None) -> None:
+    make_many(3)
+    operation = begin()
+    operations.stop(operation, by="bob")
+
+    operations._hand_over(operation.pk, its_task(operation).pk)
+
+    assert Task.objects.filter(handler=HANDLER).count() == 1
+
+
 def test_the_end_is_written_into_the_history_of_who_started_it(make_task: MakeTask) -> None:
     make_task(Status.FAILED)
     user = User.objects.create_user("ada")
@@ -285,8 +390,32 @@ def test_an_operation_outlives_its_worker(run_workers: RunWorkers, end: str) -> 
     assert done is not None
     assert (done.asked, done.came_to["cancelled"]) == (1500, 1500)
     assert in_status(Status.CANCELLED) == {*matching}
-    task = wait_until(
-        lambda: Task.objects.filter(handler=HANDLER, status=Status.COMPLETED).first(), "its task too"
-    )
-    assert task is not None
-    assert task.result == done.came_to
+    assert done.task_id is not None
+    assert wait_finished(done.task_id).result == done.came_to
+
+
+@pytest.mark.django_db(transaction=True)
+def test_other_tasks_get_the_only_executor_while_an_operation_goes_on(
+    run_workers: RunWorkers, tmp_path: Path
+) -> None:
+    later = {"ready_at": None, "waiting_for": "time", "run_at": timezone.now() + operations.KEPT_FOR}
+    matching = make_many(3000, Status.PENDING, **later)
+    operation = begin("cancel")
+    run_workers("--n", "1", TASKSERVICE_APPS="tasks.tests.faults,tasks.tests.hasty")
+
+    def reached() -> Operation:
+        return Operation.objects.get(pk=operation.pk)
+
+    wait_until(lambda: reached().asked > 0, "it has begun")
+    other = enqueue("fault.record", payload={"path": str(tmp_path / "ran")}, priority=-100)
+    wait_finished(other)
+    meanwhile = reached()
+    wait_until(lambda: reached().ended_at, "it has ended", patience=60)
+
+    assert meanwhile.ended_at is None
+    assert (reached().asked, reached().came_to["cancelled"]) == (3000, 3000)
+    assert in_status(Status.CANCELLED) == {*matching}
+    wait_all_finished()
+    turns = Task.objects.filter(handler=HANDLER)
+    assert {(turn.status, turn.attempt) for turn in turns} == {(Status.COMPLETED, 1)}
+    assert turns.count() > 1

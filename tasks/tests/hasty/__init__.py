@@ -1,0 +1,1 @@
+"""An app that makes the turns of operations short, in the workers that load it."""
