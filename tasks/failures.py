@@ -154,6 +154,12 @@ def with_failed(failures: QuerySet[Failure], *, most: int) -> QuerySet[Failure]:
     return failures.annotate(failed=number)
 
 
+def named(fingerprint: str) -> str:
+    """``mail.send: smtplib.SMTPDataError``; the fingerprint itself when the group is forgotten."""
+    group = Failure.objects.using(database()).filter(pk=fingerprint).only("handler", "error_type").first()
+    return f"{group.handler}: {group.error_type}" if group else fingerprint
+
+
 def failed_by(fingerprint: str) -> TaskQuerySet:
     """The tasks that have failed so and are not retried yet, newest first: in the order of an index."""
     tasks = Task.objects.using(database()).filter(status=Status.FAILED, fingerprint=fingerprint)

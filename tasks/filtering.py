@@ -15,6 +15,7 @@ from django.db.models import BooleanField, Q
 from django.db.models.expressions import RawSQL
 
 from tasks import members
+from tasks.fingerprint import FINGERPRINT_CHARS
 from tasks.limits import HANDLER_CHARS, QUEUE_RULE, TAG_CHARS, is_queue_name
 from tasks.models import TaskQuerySet
 from tasks.search import WORKER_CHARS, id_range
@@ -32,7 +33,7 @@ class Filter:
     fits: Callable[[str], bool]
     words: str  # what fits, for people
     narrow: Narrow
-    by_key: Narrow | None = None  # narrows what has to be looked at, by the primary key
+    by_key: Narrow | None = None  # narrows what has to be looked at, in the order of the primary key
 
 
 def is_time(text: str) -> bool:
@@ -73,6 +74,11 @@ def _first_id(moment: datetime, shift: timedelta) -> UUID:
     """The smallest that a task made then could have: RFC 9562, section 5.7."""
     milliseconds = int((moment.timestamp() + shift.total_seconds()) * 1000)
     return UUID(int=max(0, min(milliseconds, (1 << 48) - 1)) << 80)
+
+
+def _failed_so(tasks: TaskQuerySet, text: str) -> TaskQuerySet:
+    """The group of failures that they belong to, by its fingerprint: those that are failed now."""
+    return tasks.filter(status=Status.FAILED, fingerprint=text)
 
 
 def _tagged(tasks: TaskQuerySet, text: str) -> TaskQuerySet:
@@ -127,6 +133,9 @@ ALL_FILTERS: Mapping[str, Filter] = {
     "id": Filter(
         lambda text: id_range(text) is not None, "must be the beginning of an id", _same_id, _same_id
     ),
+    "failure": Filter(
+        partial(_is_text, most=FINGERPRINT_CHARS), "must be a fingerprint", _failed_so, _failed_so
+    ),
 }
 
 
@@ -137,7 +146,7 @@ def narrowed(tasks: TaskQuerySet, filters: Mapping[str, str]) -> TaskQuerySet:
 
 
 def narrowed_by_key(tasks: TaskQuerySet, filters: Mapping[str, str]) -> TaskQuerySet:
-    """By those filters that the primary key knows."""
+    """By those filters that the primary key knows, or an index in its order."""
     for name, text in filters.items():
         if by_key := ALL_FILTERS[name].by_key:
             tasks = by_key(tasks, text)

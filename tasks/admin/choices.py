@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tasks import failures
 from tasks.models import Operation
 from tasks.search import typed_terms
 
@@ -29,5 +30,10 @@ def _outline(search: str) -> Iterator[str]:
 def _filter_in_words(name: str, value: str) -> str:
     if name == "status":
         return value
-    shown = value[:16].replace("T", " ") if name.startswith("created_") else value
-    return f"{name.replace('_', ' ')} {shown}"
+    return f"{name.replace('_', ' ')} {value_in_words(name, value)}"
+
+
+def value_in_words(name: str, value: str) -> str:
+    if name == "failure":
+        return failures.named(value)
+    return value[:16].replace("T", " ") if name.startswith("created_") else value

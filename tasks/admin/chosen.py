@@ -84,6 +84,7 @@ PARAMETERS: Mapping[str, Callable[[str, datetime], dict[str, str]]] = {
     "tag": _same("tag"),
     "worker": _same("worker"),
     "id": _id,
+    "failure": _same("failure"),
     "created": _created,
     "created_before": _created_before,
 }

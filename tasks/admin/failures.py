@@ -11,13 +11,16 @@ from django.contrib.admin.options import ActionLocation
 from django.core.exceptions import BadRequest
 from django.db.models import QuerySet
 from django.db.models.functions import Left
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from tasks import failures, lifecycle, stats
 from tasks.admin import page, tracebacks, words
+from tasks.admin.chosen import EVER
 from tasks.admin.rights import RETRY, rights_of
 from tasks.admin.window import Window
 from tasks.limits import ROWS_AT_ONCE
@@ -25,7 +28,7 @@ from tasks.masking import masked_text
 from tasks.models import Failure, Task
 from tasks.models.task import database
 
-RETRIED_AT_ONCE = 1_000
+RETRIED_AT_ONCE = 1_000  # in a request
 TASKS_SHOWN = 25
 NAMED_IN_LIST = 100  # failed tasks of a group are counted so far
 
@@ -109,9 +112,9 @@ class FailureAdmin(Window):
             if inside and failure.traceback
             else "",
             "sample": page.link(Task, str(failure.task_id), str(failure.task_id)),
-            "failed": number,
             "may_retry": bool(number) and self.has_retry_permission(request),
-            "at_once": RETRIED_AT_ONCE,
+            "is_asked_first": number > RETRIED_AT_ONCE,
+            "number": words.capped(number, stats.COUNTED),
             **_tasks_of(failure, request),
         }
         return super().render_change_form(request, context, *args, **kwargs)
@@ -119,13 +122,15 @@ class FailureAdmin(Window):
     # -- the lever
 
     @admin.action(description="Run these again", permissions=["retry"], location=[ActionLocation.CHANGE_FORM])
-    def retry_group(self, request: HttpRequest, chosen: QuerySet[Failure]) -> None:
-        """So many in one request, the oldest first; who presses again goes on."""
+    def retry_group(self, request: HttpRequest, chosen: QuerySet[Failure]) -> HttpResponse | None:
+        """At once where they are few; what takes longer than a request may is an operation."""
         failure = chosen.first()
         if failure is None:  # it was forgotten meanwhile
-            return
+            return None
         oldest = failures.failed_by(failure.pk).order_by("pk").values_list("pk", flat=True)
-        ids = list(oldest[:RETRIED_AT_ONCE])
+        ids = list(oldest[: RETRIED_AT_ONCE + 1])
+        if len(ids) > RETRIED_AT_ONCE:
+            return HttpResponseRedirect(_asked_first(failure))
         moved = lifecycle.retry(ids)
         left = words.capped(failures.still_failed(failure.pk, most=stats.COUNTED), stats.COUNTED)
         sentence = f"{moved:,} of {len(ids):,} queued again; {left} still failed."
@@ -140,6 +145,13 @@ class FailureAdmin(Window):
             for some in batched(ids, ROWS_AT_ONCE):
                 rows = Task.objects.using(database()).filter(pk__in=some).only("title", "handler")
                 self.note(request, rows, told)
+        return None
+
+
+def _asked_first(failure: Failure) -> str:
+    """Where an operation upon all of its failed tasks is counted and confirmed."""
+    query = {"verb": "retry", "status": "failed", "failure": failure.pk, "created": EVER}
+    return f"{reverse('admin:tasks_operation_add')}?{urlencode(query)}"
 
 
 def _place(failure: Failure) -> str:

@@ -121,6 +121,12 @@ class IdFilter(TaskFilter):
     is_field = False
 
 
+class FailureFilter(TaskFilter):
+    title = "failure"
+    parameter_name = "failure"
+    is_field = False
+
+
 FILTERS = (
     StatusFilter,
     QueueFilter,
@@ -130,4 +136,5 @@ FILTERS = (
     TagFilter,
     WorkerFilter,
     IdFilter,
+    FailureFilter,
 )

@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 
 from tasks import operations
 from tasks.admin import page, words
-from tasks.admin.choices import in_words
+from tasks.admin.choices import in_words, value_in_words
 from tasks.admin.chosen import EVER, SPANS, BadAddress, Chosen, chosen
 from tasks.admin.rights import rights_of
 from tasks.admin.window import Window
@@ -43,7 +43,7 @@ class OperationAdmin(Window):
     """Belongs to who started it; who could have started it may stop it, too."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("tasks.view_task")
+        return request.user.has_perm("tasks.view_task") or request.user.has_perm("tasks.change_task")
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
@@ -286,7 +286,7 @@ def _newest(params: dict[str, str]) -> UUID | None:
 def _described(found: Chosen) -> Iterator[tuple[str, str]]:
     for name, value in found.given.items():
         if name != "created":
-            yield name.replace("_", " "), value
+            yield name.replace("_", " "), value_in_words(name, value)
     if found.query:
         yield "search", found.query
 

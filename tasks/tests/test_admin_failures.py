@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import pytest
@@ -12,12 +13,14 @@ from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
+from tasks import operations
 from tasks.admin import failures
-from tasks.models import Failure, Task
+from tasks.models import Failure, Operation, Task
 from tasks.models.task import database
+from tasks.selection import Counted, Selection
 from tasks.states import Status
 from tasks.tests.rows import MakeTask
-from tasks.tests.staff import StaffClient, page_of, pull_on_page, staff_client
+from tasks.tests.staff import OPERATIONS, TASKS, StaffClient, listed, page_of, pull_on_page, staff_client
 from tasks.tests.test_indexes import assert_only, plans_of
 
 __all__ = ["staff_client"]  # a fixture
@@ -192,18 +195,61 @@ def test_the_tasks_of_a_group_run_again(admin_client: Client, make_task: MakeTas
     assert Task.objects.get(pk=other.pk).status == "failed"
 
 
-def test_one_request_moves_so_many_and_says_what_is_left(
+def test_a_group_that_is_too_large_for_a_request_is_an_operation(
     admin_client: Client, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(failures, "RETRIED_AT_ONCE", 2)
     failure = make_failure()
-    first, second, third = failed(make_task, failure, 3)
-    assert "Run the oldest 2 again" in text_of(admin_client, of(failure))
+    mine = failed(make_task, failure, 3)
+    [other] = failed(make_task, make_failure(), 1)
+    assert ">Run all 3 again…<" in text_of(admin_client, of(failure))
+    pressed = {"CHANGE_FORM-action": "retry_group", "_selected_action": failure.pk}
 
-    said = [pull_on_page(admin_client, of(failure), "retry_group", failure.pk) for _ in range(2)]
+    asked = admin_client.post(of(failure), pressed, follow=True)
+    untouched = Task.objects.filter(status=Status.FAILED).count()
+    started = admin_client.post(f"{OPERATIONS}add/", parse_qs(urlsplit(asked.redirect_chain[-1][0]).query))
+    while operations.advance(Operation.objects.get().pk):
+        pass
 
-    assert said == [["2 of 2 queued again; 1 still failed."], ["1 of 1 queued again; 0 still failed."]]
-    assert {Task.objects.get(pk=task.pk).status for task in (first, second, third)} == {"pending"}
+    assert "Run 3 finished tasks again" in asked.content.decode()
+    assert untouched == 4
+    assert "Run again: failed, failure demo.echo: shop.Refused" in text_of(admin_client, started["Location"])
+    assert {Task.objects.get(pk=task.pk).status for task in mine} == {"pending"}
+    assert Task.objects.get(pk=other.pk).status == "failed"
+
+
+def test_a_group_that_fits_into_a_request_is_done_at_once(
+    admin_client: Client, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failures, "RETRIED_AT_ONCE", 2)
+    failure = make_failure()
+    failed(make_task, failure, 2)
+    assert ">Run all 2 again<" in text_of(admin_client, of(failure))
+
+    said = pull_on_page(admin_client, of(failure), "retry_group", failure.pk)
+
+    assert said == ["2 of 2 queued again; 0 still failed."]
+    assert not Operation.objects.exists()
+
+
+def test_the_tasks_of_a_group_are_listed_and_found_by_its_index(
+    admin_client: Client, make_task: MakeTask
+) -> None:
+    failure = make_failure()
+    mine = failed(make_task, failure, 2)
+    make_task(fingerprint=failure.pk)  # it was retried
+    for number in range(600):
+        make_task(Status.FAILED, fingerprint=f"other{number % 3}")
+    with connections[database()].cursor() as cursor:
+        cursor.execute("ANALYZE tasks")
+    chosen = Selection(filters={"failure": failure.pk}, statuses=frozenset({Status.FAILED}), spared="x")
+
+    shown = listed(admin_client.get(TASKS, {"failure": failure.pk}))
+    plans = plans_of(chosen.count)
+
+    assert shown == [task.pk for task in mine][::-1]
+    assert chosen.count() == Counted(2, whole=True)
+    assert_only(plans, "task_failure_idx")
 
 
 def test_the_history_of_the_group_and_of_each_task_tells_of_it(
