@@ -1,8 +1,8 @@
 // Keeps a page fresh: every few seconds it fetches it anew, and puts in what has changed of the elements with
-// data-live and an id. Not while it is paused, the tab is hidden, a row is chosen or a text is marked. What
-// says so is the element with data-live-every (the seconds), which has a button and a status. A page that comes
-// back without one shows what changes no more: then this ends. Without this script a page shows what is true
-// when it is loaded.
+// data-live and an id. Not while it is paused, the tab is hidden, a row is chosen or a text is marked, and never
+// under a pointer that is down: the click would be lost. What says so is the element with data-live-every (the
+// seconds), which has a button and a status, and is busy while it asks. A page that comes back without one shows
+// what changes no more: then this ends. Without this script a page shows what is true when it is loaded.
 
 (() => {
   "use strict";
@@ -17,6 +17,7 @@
   let paused = remembered();
   let ended = false; // logged out, or the page is gone
   let over = false; // nothing will change any more
+  let pressed = false; // somebody is about to click
   let failures = 0;
   let fetching = null;
   let timer = 0;
@@ -55,6 +56,7 @@
     const text = why || (failures ? "No answer; trying again" : `Live, every ${seconds} s`);
     if (said.textContent !== text) said.textContent = text; // or it would be read out again
     panel.dataset.state = state;
+    panel.setAttribute("aria-busy", String(Boolean(fetching)));
     button.textContent = paused ? "Go on" : "Pause";
     button.disabled = ended;
   }
@@ -64,10 +66,15 @@
     if (!over) timer = setTimeout(renew, wait);
   }
 
-  async function renew() {
+  function renew() {
+    if (!held()) return ask();
     show();
-    if (held()) return plan();
+    plan();
+  }
+
+  async function ask() {
     const asked = (fetching = new AbortController());
+    show();
     const late = setTimeout(() => asked.abort(), 20000);
     try {
       const answer = await fetch(location.href, {
@@ -88,7 +95,7 @@
   }
 
   function put(page) {
-    if (held()) return; // meanwhile
+    if (held() || pressed) return; // meanwhile
     for (const region of regions()) {
       const fresh = page.getElementById(region.id);
       if (fresh && fresh.innerHTML !== region.innerHTML) swap(region, fresh);
@@ -127,6 +134,8 @@
   });
   document.addEventListener("visibilitychange", () => { show(); if (!held()) plan(0); });
   document.addEventListener("change", show);
+  document.addEventListener("pointerdown", () => { pressed = true; });
+  for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => { pressed = false; });
   document.addEventListener("selectionchange", show);
 
   panel.hidden = false;
