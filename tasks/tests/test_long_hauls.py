@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from urllib.error import HTTPError
 
 import psutil
 import pytest
@@ -90,6 +92,7 @@ def test_a_days_worth_of_work_leaves_no_trace_in_the_dispatcher_and_the_api(
 ) -> None:
     """Made by batches and one by one, looked at, cancelled, failed, tried again: 20,000 tasks in waves."""
     [api] = wait_until(lambda: service.side("api").children(), "the API serves")
+    wait_until(lambda: has_workers(service), "a worker is there")
     watched = {"dispatcher": service.side("workers"), "api": api}
     after_a_third: dict[str, Footprint] = {}
     for wave in range(WAVES):
@@ -118,6 +121,12 @@ def one_wave(service: Service) -> None:
     service.call(f"/tasks/{made[0]['id']}")
     service.call("/tasks?limit=50&tag=day&count=exact")
     service.call("/readyz?require=workers")
+
+
+def has_workers(service: Service) -> bool:
+    with suppress(HTTPError):
+        return bool(service.call("/readyz?require=workers"))
+    return False
 
 
 def waiting(where: dict[str, str]) -> bool:
