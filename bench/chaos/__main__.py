@@ -26,7 +26,7 @@ from bench.service import Failed, Service, wait_until
 STEP = 0.05
 
 # exit codes
-HELD, BROKEN, NOT_SEEN, SKIPPED = 0, 1, 3, 77
+HELD, BROKEN, NOT_SEEN, FAILED, SKIPPED = 0, 1, 3, 4, 77
 
 
 def main(arguments: Sequence[str] | None = None, *, more: Mapping[str, str] | None = None) -> int:
@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None, *, more: Mapping[str, str] | No
         shutil.rmtree(folder)
         print(f"chaos: SKIPPED: {reason}")
         return SKIPPED
+    except Failed as reason:
+        print(f"chaos: FAILED, and says nothing: {reason}\neverything is kept in {folder}")
+        return FAILED
     print(f"  done to it: {done}\n  {summary(facts)}")
     return report(facts, profile, folder, options.json, keep=options.keep)
 
@@ -135,7 +138,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m bench.chaos",
         description="Harms an API and two workers while clients ask for tasks, and checks what must hold.",
         epilog=f"profiles:{profiles}\n\nexit codes: 0 held; 1 violated; 3 a case that the profile is made for"
-        " did not come up; 77 skipped",
+        " did not come up; 4 the run itself failed; 77 skipped",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--profile", choices=PROFILES, default="short")

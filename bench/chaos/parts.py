@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import psutil
 
 from bench.chaos.facts import NEVER, Life, Survival
-from bench.service import EXECUTOR, title
+from bench.service import EXECUTOR, Failed, title
 
 WATCHED_SECONDS = 15.0  # an executor that lives for so long without its dispatcher lives for ever
 
@@ -66,6 +67,14 @@ class Part:
             asked_at=self.asked_at,
             killed=self.killed,
         )
+
+
+def expect_alive(parts: Iterable[Part], folder: Path) -> None:
+    """Raises Failed with the end of its log if one has fallen before anybody harmed it."""
+    for part in parts:
+        if part.process.poll() is not None:
+            told = (folder / f"{part.name}.log").read_text()[-2000:]
+            raise Failed(f"{part.name} ended by itself, exit code {part.process.returncode}\n{told}")
 
 
 @dataclass(slots=True)

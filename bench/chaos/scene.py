@@ -17,7 +17,7 @@ import psutil
 from bench.chaos import FOLDER, RUNS
 from bench.chaos.facts import API, EVERYBODY, NEVER, Fault, Life, Survival
 from bench.chaos.notebook import Notebook
-from bench.chaos.parts import Doomed, Later, Part, bury_adopted, dead, waking
+from bench.chaos.parts import Doomed, Later, Part, bury_adopted, dead, expect_alive, waking
 from bench.chaos.places import Outage, Place
 from bench.service import ROOT, Service, answers, title, wait_until
 
@@ -88,7 +88,7 @@ class Scene:
         self._add("api", partial(self.service.start_api, self._listener))
         for name in [f"worker-{number}" for number in range(1, WORKERS + 1)]:
             self._add(name, partial(self.service.start_workers, EXECUTORS, log=f"{name}.log"))
-        wait_until(self.complete, "API and executors")
+        wait_until(self._has_come_up, "API and executors")
         self._clients = [self._start_client(number, tasks // CLIENTS, threads) for number in range(CLIENTS)]
 
     def _add(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> None:
@@ -99,6 +99,10 @@ class Scene:
         words = [f"c{number}", str(port), str(self._seed), str(threads), str(tasks)]
         command = [sys.executable, "-m", "bench.chaos.clients", *words]
         return self.service.start(command, log="clients.log")
+
+    def _has_come_up(self) -> bool:
+        expect_alive(self.parts, self.service.folder)
+        return self.complete()
 
     def complete(self) -> bool:
         working = all(len(part.executors()) == EXECUTORS for part in self.workers)

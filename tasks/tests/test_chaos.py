@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 
 import pytest
 from django.conf import settings
 
 from bench.chaos.__main__ import BROKEN, HELD, SKIPPED
+from bench.chaos.parts import Part, expect_alive
 from bench.chaos.profiles import PROFILES
 from bench.chaos.verdict import UNKNOWN, VIOLATED
+from bench.service import Failed
 from tasks.tests.conftest import KIND
 from tasks.tests.seeded.bugs import BUGS
 
@@ -35,14 +38,29 @@ OF_BOTH = pytest.mark.usefixtures("own_databases")  # so that PostgreSQL's run h
 
 
 def chaos(module: str, *arguments: str, file: Path, within: float) -> tuple[int, dict[str, str], str]:
-    """The exit code, the words of the verdict, and what was printed."""
+    """The exit code, the words of the verdict, and what was printed. Fails with that without a verdict."""
+    file.unlink(missing_ok=True)  # of the run before
     command = [sys.executable, "-m", module, *arguments, "--database", KIND, "--json", str(file)]
     env = {**os.environ, "TMPDIR": str(file.parent)}  # what is kept for people to look at goes with the test
-    ended = subprocess.run(
-        command, cwd=settings.BASE_DIR, env=env, capture_output=True, text=True, timeout=within
-    )
-    told = ended.stdout + ended.stderr
-    return ended.returncode, json.loads(file.read_text()) if file.exists() else {}, told
+    try:
+        ended = subprocess.run(
+            command, cwd=settings.BASE_DIR, env=env, stdout=PIPE, stderr=STDOUT, text=True, timeout=within
+        )
+    except subprocess.TimeoutExpired as late:
+        pytest.fail(f"no verdict within {within:g} s: {(late.output or b'').decode()}")
+    if ended.returncode == SKIPPED:
+        return SKIPPED, {}, ended.stdout
+    assert file.exists(), f"no verdict, exit code {ended.returncode}: {ended.stdout}"
+    return ended.returncode, json.loads(file.read_text()), ended.stdout
+
+
+def test_a_part_that_falls_before_it_is_harmed_ends_the_run_with_what_it_said(tmp_path: Path) -> None:
+    (tmp_path / "worker-1.log").write_text("no such attribute")
+    fallen = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+    fallen.wait()
+
+    with pytest.raises(Failed, match="worker-1 ended by itself, exit code 7\nno such attribute"):
+        expect_alive([Part("worker-1", lambda: fallen, fallen)], tmp_path)
 
 
 @OF_BOTH

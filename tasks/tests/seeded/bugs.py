@@ -39,6 +39,7 @@ class Bug:
 def put(place: Any, **instead: Any) -> None:
     """Replace parts of a class or a module."""
     for name, value in instead.items():
+        assert hasattr(place, name), f"no {name!r} any more"
         setattr(place, name, value)
 
 
@@ -156,8 +157,8 @@ def completed_opened_again() -> None:
 def leases_dropped_at_the_end() -> None:
     """Told to stop, it goes, and says that all is well."""
     over = dispatcher.Dispatcher._over
-    put(dispatcher.Dispatcher, _over=lambda it, now: it._stop_since is not None or over(it, now))
-    put(dispatcher.Dispatcher, _all_settled=property(lambda it: it._stop_since is not None))
+    put(dispatcher.Dispatcher, _over=lambda it, now: it._ending.since is not None or over(it, now))
+    put(dispatcher.Dispatcher, _all_settled=property(lambda it: it._ending.since is not None))
 
 
 def acknowledged_before_the_commit() -> None:
