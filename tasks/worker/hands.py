@@ -74,10 +74,8 @@ class Hands:
 
     def _taker(self, lease: Lease, expected: float) -> Executor | None:
         """The one with the shortest line of those that admit it."""
-        for executor in sorted(self._crew, key=_length):
-            if executor.admits(lease, expected):
-                return executor
-        return None
+        shortest = sorted(self._crew, key=lambda executor: len(executor.line))
+        return next((executor for executor in shortest if executor.admits(lease, expected)), None)
 
     def _hand_spares(self) -> None:
         spares, self._spare = self._spare, deque()
@@ -274,10 +272,6 @@ class Hands:
             head = executor.line.popleft()
             self._came_to(head, executor.came_to(head.lease, seen))
             self._give_back(executor.line)
-
-
-def _length(executor: Executor) -> int:
-    return len(executor.line)
 
 
 def _deadline(executor: Executor) -> float | None:
