@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC
 from typing import Any
@@ -23,6 +24,7 @@ from tasks.admin.window import Window
 from tasks.admin.words import visible
 from tasks.contract import TaskSpec
 from tasks.errors import InvalidFields, TooLarge, UnknownHandler
+from tasks.lifecycle.intake import expect_small
 from tasks.limits import HANDLER_CHARS, TITLE_CHARS
 from tasks.masking import StillMasked, masked, unmasked
 from tasks.models import Task
@@ -70,14 +72,23 @@ class CloneForm(forms.Form):
         self.fields["handler"].widget.attrs["list"] = "handlers"
 
     def clean(self) -> dict[str, Any]:
+        """Each check by itself, so that all that is wrong is told at once."""
         given = super().clean() or {}
-        if not self.errors:
-            self._check(given)
+        if "handler" in given:
+            with self._telling():
+                self._check_handler(given["handler"])
+        if "payload" in given:
+            with self._telling():
+                given["payload"] = self._payload(given["payload"], self._keeps_handler(given))
+        with self._telling():
+            self.spec = self._spec(given)
         return given
 
-    def _check(self, given: Mapping[str, Any]) -> None:
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What is wrong goes beside its field, and that field out of what was given."""
         try:
-            self.spec = self._spec(given)
+            yield
         except json.JSONDecodeError as error:
             self.add_error(
                 "payload", f"This is no JSON: {error.msg} (line {error.lineno}, column {error.colno})."
@@ -102,26 +113,20 @@ class CloneForm(forms.Form):
         name = pointer.removeprefix("/").partition("/")[0]
         return name if name in self.fields else None
 
-    def _spec(self, given: Mapping[str, Any]) -> TaskSpec:
-        payload = json.loads(given["payload"], object_pairs_hook=_unique)
+    def _keeps_handler(self, given: Mapping[str, Any]) -> bool:
+        """Of one that is wrong nobody knows what it will be: that it changes, the next look tells."""
+        return bool(given.get("handler", self.task.handler) == self.task.handler)
+
+    def _check_handler(self, name: str) -> None:
+        if name != self.task.handler or not _is_private(name):
+            self._read({"handler": name})
+
+    def _payload(self, text: str, same_handler: bool) -> Any:
+        payload = json.loads(text, object_pairs_hook=_unique)
         to_json(payload)  # raises what no database stores
-        same_handler = given["handler"] == self.task.handler
-        wish = {
-            "payload": self._unmasked(payload, same_handler),
-            "queue": given["queue"],
-            "priority": _number(given["priority"]),
-            "run_at": _time(given["run_at"]),
-            "tags": self.task.tags,
-            "max_attempts": self.task.max_attempts,
-            "timeout_seconds": self.task.timeout_seconds,
-            **({"title": given["title"]} if given["title"] else {}),
-        }
-        if not (same_handler and _is_private(self.task.handler)):
-            return replace(self._read({**wish, "handler": given["handler"]}), args=self._args(same_handler))
-        spec = self._read(
-            {"title": self.task.handler, **wish}
-        )  # HTTP may not name it, but it was there already
-        return replace(spec, handler=self.task.handler, title=given["title"], args=self.task.args)
+        given = self._unmasked(payload, same_handler)
+        expect_small(to_json(self._args(same_handler)), to_json(given))
+        return given
 
     def _unmasked(self, payload: Any, same_handler: bool) -> Any:
         """Arguments are not on the form and stay, so that what is masked in them needs its payload, too."""
@@ -129,6 +134,26 @@ class CloneForm(forms.Form):
         if same_handler and masked(self.task.args) != self.task.args and given != self.task.payload:
             raise MaskedArguments
         return given
+
+    def _spec(self, given: Mapping[str, Any]) -> TaskSpec:
+        """Of the fields that are right so far; what is wrong with others is told already."""
+        wish = {
+            "tags": self.task.tags,
+            "max_attempts": self.task.max_attempts,
+            "timeout_seconds": self.task.timeout_seconds,
+            **{name: given[name] for name in ("payload", "queue") if name in given},
+            **({"priority": _number(given["priority"])} if "priority" in given else {}),
+            **({"run_at": _time(given["run_at"])} if "run_at" in given else {}),
+            **({"title": given["title"]} if given.get("title") else {}),
+        }
+        handler = given.get("handler")
+        same_handler = self._keeps_handler(given)
+        if handler and not (same_handler and _is_private(handler)):
+            return replace(self._read({**wish, "handler": handler}), args=self._args(same_handler))
+        spec = self._read(
+            {"title": self.task.handler, **wish}
+        )  # HTTP may not name it, but it was there already
+        return replace(spec, handler=self.task.handler, title=given.get("title", ""), args=self.task.args)
 
     def _read(self, wish: dict[str, Any]) -> TaskSpec:
         return spec_from_json(wish, owner=self.task.owner, now=lambda: clock.now(database()))
@@ -149,7 +174,8 @@ class Clonable(Window):
             raise PermissionDenied
         task = get_object_or_404(Task.objects.using(database()), pk=task_id)
         form = CloneForm(task, request.POST if request.method == "POST" else None)
-        if form.is_bound and form.is_valid() and (made := self._made_from(form)):
+        if form.is_bound and form.is_valid():
+            made = lifecycle.enqueue([form.spec])[0].id
             self.tell(request, f"This is the clone of {task.pk}.", done=True)
             self.note(
                 request,
@@ -167,16 +193,6 @@ class Clonable(Window):
             "form": form,
         }
         return TemplateResponse(request, "admin/tasks/task/clone.html", context)
-
-    @staticmethod
-    def _made_from(form: CloneForm) -> UUID | None:
-        """None: the form says what is wrong."""
-        try:
-            [made] = lifecycle.enqueue([form.spec])
-        except TooLarge as error:
-            form.add_error("payload", str(error))
-            return None
-        return made.id
 
 
 def _initial(task: Task) -> dict[str, Any]:

@@ -145,6 +145,32 @@ def test_what_the_api_refuses_is_told_at_its_field(
     assert Task.objects.count() == 1
 
 
+def test_all_that_is_wrong_is_told_at_once(admin_client: Client, make_task: MakeTask) -> None:
+    edits = {
+        "title": "x" * 1001, "handler": "no.such.handler", "payload": "{", "queue": "a b", "priority": "101",
+        "run_at": "tomorrow",
+    }  # fmt: skip
+
+    errors = errors_of(send(admin_client, make_task(), **edits))
+
+    assert set(errors) == set(edits)
+    assert all(len(told) == 1 for told in errors.values())
+
+
+def test_a_payload_that_is_too_large_does_not_wait_for_the_rest(
+    admin_client: Client, make_task: MakeTask
+) -> None:
+    edits = {"payload": json.dumps({"a": "x" * 300_000}), "queue": "a b", "handler": ""}
+
+    assert set(errors_of(send(admin_client, make_task(), **edits))) == set(edits)
+
+
+def test_a_handler_that_is_mistyped_makes_no_secret_wrong(admin_client: Client, make_task: MakeTask) -> None:
+    answer = send(admin_client, make_task(payload={"password": SECRET}), handler="no.such.handler")
+
+    assert list(errors_of(answer)) == ["handler"]
+
+
 def test_what_was_typed_is_still_there_beside_an_error(admin_client: Client, make_task: MakeTask) -> None:
     answer = send(admin_client, make_task(), payload='{"mine": <b>', queue="a b")
 
