@@ -189,6 +189,7 @@ class Clonable(Window):
             **self.admin_site.each_context(request),
             "title": f"Clone: {task}",
             "opts": self.opts,
+            "list_url": self.list_url(),
             "original": task,
             "form": form,
         }

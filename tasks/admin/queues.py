@@ -136,7 +136,7 @@ class QueueAdmin(Window):
             **self.admin_site.each_context(request),
             "title": f"Purge queue {name}",
             "opts": self.opts,
-            "list_url": reverse("admin:tasks_queue_changelist"),
+            "list_url": self.list_url(),
             "name": name,
             "ready": words.capped(depth.ready, limit),
             "waiting": words.capped(depth.waiting, limit),

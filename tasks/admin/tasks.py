@@ -104,10 +104,15 @@ class TaskAdmin(Clonable, TaskList):
     def remove(self, request: HttpRequest, chosen: Tasks) -> HttpResponse | None:
         ids = _ids_of(request)
         if "sure" not in request.POST:
-            context = {**self.admin_site.each_context(request), "title": "Delete tasks", "opts": self.opts}
-            finished = _rows(ids).filter(status__in=FINISHED).count()
-            given = {**context, "ids": ids, "finished": finished}
-            return render(request, "admin/tasks/task/remove.html", given)
+            context = {
+                **self.admin_site.each_context(request),
+                "title": "Delete tasks",
+                "opts": self.opts,
+                "list_url": request.get_full_path(),
+                "ids": ids,
+                "finished": _rows(ids).filter(status__in=FINISHED).count(),
+            }
+            return render(request, "admin/tasks/task/remove.html", context)
         rows = list(_rows(ids))
         stay = lifecycle.delete(ids, statuses=FINISHED)
         gone = [row for row in rows if row.pk not in stay]

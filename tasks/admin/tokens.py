@@ -7,9 +7,9 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin.widgets import AdminSplitDateTime
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
@@ -44,13 +44,16 @@ class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its st
     queues = forms.CharField(
         required=False, help_text="These alone, with commas between; empty: all.", label="Queues"
     )
-    expires_at = forms.SplitDateTimeField(
-        required=False, widget=AdminSplitDateTime, help_text="In UTC; empty: never."
+    expires_at = forms.DateTimeField(
+        required=False,
+        label="Expires",
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
+        help_text="In UTC; empty: never.",
     )
 
     class Meta:
         model = Token
-        fields = ("name", "owner", "scopes", "queues", "expires_at")
+        fields = ("name", "owner", "expires_at", "scopes", "queues")
 
     def clean_queues(self) -> list[str] | None:
         names = [name.strip() for name in self.cleaned_data["queues"].split(",") if name.strip()]
@@ -78,6 +81,7 @@ class TokenAdmin(Window):
     list_display = ("name", "owner", "begins", "may", "where", "made", "used", "expires")
     form = TokenForm
     add_form_template = "admin/tasks/token/add_form.html"
+    delete_confirmation_template = "admin/tasks/token/withdraw.html"
     actions = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -136,9 +140,23 @@ class TokenAdmin(Window):
             **self.admin_site.each_context(request),
             "title": f"Token {obj.name}",
             "opts": self.opts,
+            "list_url": self.list_url(),
             "secret": obj.secret,  # type: ignore[attr-defined]  # save_model has set it
         }
         return TemplateResponse(request, "admin/tasks/token/made.html", context)
+
+    # -- withdrawing one
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        given = {"title": "Withdraw the token", "list_url": self.list_url(), **(extra_context or {})}
+        return super().delete_view(request, object_id, given)
+
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: int) -> HttpResponse:
+        self.tell(request, f"Token {obj_display} is withdrawn.", done=True)
+        sees_list = self.has_view_permission(request)
+        return HttpResponseRedirect(self.list_url() if sees_list else reverse("admin:index"))
 
     # -- the page of one
 

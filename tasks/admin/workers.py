@@ -96,7 +96,7 @@ class WorkerAdmin(Window):
             **self.admin_site.each_context(request),
             "title": f"Drain worker {worker.pk}",
             "opts": self.opts,
-            "list_url": reverse("admin:tasks_worker_changelist"),
+            "list_url": self.list_url(),
             "worker": worker,
             "within": words.span(SEEN_EVERY),
         }
