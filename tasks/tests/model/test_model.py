@@ -16,14 +16,14 @@ from tasks.tests.simulation.wrong_statements import WRONG, Wrong
 pytestmark = [pytest.mark.django_db, pytest.mark.timeout(600)]  # beside other load
 
 QUIET = settings(
-    max_examples=30,
+    max_examples=60,
     stateful_step_count=30,
     derandomize=True,
     database=None,
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],  # beside other load; but no life may be cut short
+    suppress_health_check=[HealthCheck.too_slow],  # beside other load; no life may be cut short
 )
-UNSHRUNK = settings(QUIET, phases=[Phase.generate], max_examples=200)
+UNSHRUNK = settings(QUIET, phases=[Phase.generate], max_examples=300)
 THOROUGH = settings(QUIET, max_examples=500, stateful_step_count=50, derandomize=False)
 
 
