@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,6 +16,7 @@ from tasks.tally import MAX_QUEUES
 
 COUNTED, COUNTED_OF_MANY = 10_000, 1_000  # where counting ends; one more stands for "or more"
 COUNTED_IN_ALL = 40_000  # a page of all queues is to be quick
+OWNED = 10_000  # of one owner's tasks, the newest are looked at
 
 _READY = "status = 'pending' AND ready_at IS NOT NULL"
 _WAITING = "status = 'pending' AND ready_at IS NULL"
@@ -85,7 +86,7 @@ def names() -> set[str]:
     return found
 
 
-def limit_for(queues: Sequence[str]) -> int:
+def limit_for(queues: Sized) -> int:
     """Where counting ends: sooner where there are many queues, and always at full thousands."""
     share = COUNTED_IN_ALL // max(1, len(queues)) // COUNTED_OF_MANY * COUNTED_OF_MANY
     return min(COUNTED, max(COUNTED_OF_MANY, share))
@@ -116,6 +117,36 @@ def processing() -> Counter[str]:
     """By queue. They are few: what is in the hands of executors."""
     held = Task.objects.using(database()).filter(status=Status.PROCESSING, lease_expires_at__isnull=False)
     return Counter(held.order_by("lease_expires_at").values_list("queue", flat=True)[: COUNTED + 1])
+
+
+def depths_of(owner: str) -> tuple[dict[str, Depth], bool]:
+    """Of one owner's newest tasks: the queues in which they are; and whether these are all it has."""
+    # the exclusion says nothing new, but to SQLite: its partial index has the same
+    rows = Task.objects.using(database()).filter(owner=owner).exclude(owner="").order_by("-pk")
+    found = list(rows.values_list("queue", "status", "ready_at")[: OWNED + 1])
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    oldest: dict[str, datetime] = {}
+    for queue, status, ready_at in found[:OWNED]:
+        counts[queue][_place(status, ready_at)] += 1
+        if status == Status.PENDING and ready_at is not None:
+            oldest[queue] = min(ready_at, oldest.get(queue, ready_at))
+    owned = {
+        queue: Depth(
+            ready=count["ready"],
+            waiting=count["waiting"],
+            failed=count[Status.FAILED],
+            processing=count[Status.PROCESSING],
+            oldest_ready_at=oldest.get(queue),
+        )
+        for queue, count in counts.items()
+    }
+    return owned, len(found) <= OWNED
+
+
+def _place(status: str, ready_at: datetime | None) -> str:
+    if status != Status.PENDING:
+        return status
+    return "waiting" if ready_at is None else "ready"
 
 
 def _moment(text: datetime | str | None) -> datetime | None:

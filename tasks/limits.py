@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 TITLE_CHARS = 1_000
 REASON_CHARS = 1_000  # for a cancel
+PAUSE_REASON_CHARS = 200
 HANDLER_CHARS = 255
 TAGS = 20
 TAG_CHARS = 64

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,7 @@ from tasks.states import Status, WaitingFor
 
 PARKED_SHOWN = 20
 COUNTED = 1_000  # counting ends here; one more stands for "or more"
+HELD_LOOKED_AT = 1_000  # tasks in the hands of workers
 
 
 def count(status: Status, *, most: int | None = None) -> int | None:
@@ -94,6 +96,23 @@ def lapsed(before: datetime) -> int:
     """Leases that ended before that and that nobody has taken back, ``COUNTED + 1`` at most."""
     held = Task.objects.using(database()).filter(status=Status.PROCESSING, lease_expires_at__lt=before)
     return held.order_by("lease_expires_at").values("pk")[: COUNTED + 1].count()
+
+
+def in_hands(of: TaskQuerySet) -> Mapping[str, Sequence[Task]]:
+    """Of these tasks those that workers have, by worker; found by the index of leases.
+
+    Those that began first come first; what waits behind others began with them.
+    """
+    held = of.filter(status=Status.PROCESSING, lease_expires_at__isnull=False).order_by("lease_expires_at")
+    columns = ("title", "handler", "queue", "attempted_at", "timeout_seconds", "worker_id")
+    found: defaultdict[str, list[Task]] = defaultdict(list)
+    for task in sorted(held.only(*columns, "cancel_requested_at")[:HELD_LOOKED_AT], key=_since):
+        found[task.worker_id].append(task)
+    return found
+
+
+def _since(task: Task) -> float:
+    return task.attempted_at.timestamp() if task.attempted_at else 0.0
 
 
 def first_ready_handlers(queue: str) -> set[str]:

@@ -9,15 +9,14 @@ from functools import cached_property
 
 from django.utils.safestring import SafeString
 
-from tasks import depths, rollups, stats
+from tasks import depths, rollups
 from tasks.admin import charts, words
-from tasks.depths import Depth
 from tasks.models import Queue
 from tasks.pending import Situation
-from tasks.quantiles import quantile
-from tasks.rollups import Counts, Times
+from tasks.queues import AllQueues, Standing
+from tasks.rollups import Counts
 from tasks.spans import span
-from tasks.tally import MAX_QUEUES, OTHER, RUNS, WAITS
+from tasks.tally import MAX_QUEUES
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,67 +52,54 @@ class QueueRow:
 
 
 class Queues:
-    """All of them, or the first ones by name; everything is read when it is first asked for, and once."""
+    """All of them, or the first ones by name."""
 
     def __init__(self, situation: Situation) -> None:
-        self.situation = situation
+        self._situation = situation
+        self._all = AllQueues(situation)
 
-    @cached_property
+    @property
     def minutes(self) -> Mapping[str, Mapping[datetime, Counts]]:
-        return rollups.by_queue(self.situation.now)
-
-    @cached_property
-    def _names(self) -> list[str]:
-        running = depths.processing()
-        return sorted({*stats.queues_in_use(), *depths.names(), *running, *self.minutes} - {OTHER})
+        return self._all.minutes
 
     @property
     def more(self) -> int:
         """How many are not shown."""
-        return max(0, len(self._names) - MAX_QUEUES)
+        return max(0, len(self._all.names) - MAX_QUEUES)
 
     @cached_property
-    def depths(self) -> Mapping[str, Depth]:
-        return depths.depths(self._names[:MAX_QUEUES])
+    def _standings(self) -> list[Standing]:
+        return self._all.standings(self._all.names[:MAX_QUEUES])
 
     @cached_property
     def rows(self) -> list[QueueRow]:
-        times = rollups.times(self.situation.now)
-        return [self._row(name, depth, times.get(name)) for name, depth in self.depths.items()]
+        return [self._row(standing) for standing in self._standings]
 
-    def _row(self, name: str, depth: Depth, times: Times | None) -> QueueRow:
-        now, paused = self.situation.now, self.situation.paused.get(name)
-        minutes = self.minutes.get(name, {})
+    def _row(self, standing: Standing) -> QueueRow:
+        now, depth, paused = self._situation.now, standing.depth, standing.paused
         return QueueRow(
-            name=name,
+            name=standing.name,
             **{
-                what: self._number(getattr(depth, what))
+                what: Number(words.capped(number, standing.limit), bool(number))
                 for what in ("ready", "processing", "waiting", "failed")
+                for number in (getattr(depth, what),)
             },
             oldest_for=now - depth.oldest_ready_at if depth.oldest_ready_at else timedelta(0),
-            waits=_typical(times.waits if times else (), WAITS),
-            runs=_typical(times.runs if times else (), RUNS),
-            spark=charts.sparkline(rollups.HOUR, minutes, now),
-            an_hour=sum(one.completed + one.failed for one in minutes.values()),
-            workers=sum(worker.serves(name) for worker in self.situation.living),
+            waits=[_seconds(seconds) for seconds in standing.waits],
+            runs=[_seconds(seconds) for seconds in standing.runs],
+            spark=charts.sparkline(rollups.HOUR, standing.minutes, now),
+            an_hour=standing.last_hour.completed + standing.last_hour.failed,
+            workers=standing.workers,
             paused=paused,
             paused_for=span(now - paused.paused_at) if paused and paused.paused_at else "",
         )
 
-    def _number(self, number: int) -> Number:
-        return Number(words.capped(number, depths.limit_for(self._names)), bool(number))
-
     def all(self, what: str) -> Number:
         """The sum over all queues."""
-        numbers = [getattr(depth, what) for depth in self.depths.values()]
-        limit = depths.limit_for(self._names)
+        numbers = [getattr(standing.depth, what) for standing in self._standings]
+        limit = depths.limit_for(self._standings)
         more = "+" if self.more or any(number > limit for number in numbers) else ""
         return Number(f"{sum(min(number, limit) for number in numbers):,}{more}", any(numbers))
-
-
-def _typical(counts: Sequence[int], ends: Sequence[float]) -> Sequence[str]:
-    found = [quantile(counts, ends, share) for share in (0.5, 0.95)]
-    return [_seconds(seconds) for seconds in found if seconds is not None]
 
 
 def _seconds(seconds: float) -> str:

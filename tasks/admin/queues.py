@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from django import forms
@@ -17,16 +16,14 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from tasks import clock, depths, lifecycle, stats
+from tasks import depths, lifecycle, queues, stats
 from tasks.admin import page, words
 from tasks.admin.queue_rows import Queues
 from tasks.admin.window import Window
 from tasks.limits import QUEUE_RULE, is_queue_name
 from tasks.models import Queue
-from tasks.models.task import database
 from tasks.pending import Situation
 
-PURGE_SECONDS = 10.0  # that one request cancels for; what is left then, another click does
 BOTH = [ActionLocation.CHANGE_LIST, ActionLocation.CHANGE_FORM]
 
 
@@ -94,7 +91,7 @@ class QueueAdmin(Window):
     @admin.action(description="Resume", permissions=["pause"], location=BOTH)
     def resume(self, request: HttpRequest, chosen: QuerySet[Queue]) -> None:
         names = list(chosen.values_list("name", flat=True))
-        moved = lifecycle.resume(names)
+        moved = lifecycle.resume(names, by=request.user.get_username())
         self.tell(request, f"{moved} of {len(names)} resumed.", done=bool(moved))
         if moved:
             self.note(request, chosen.all(), "Resumed by hand.")
@@ -148,15 +145,9 @@ class QueueAdmin(Window):
         return TemplateResponse(request, "admin/tasks/queue/purge.html", context)
 
     def _purge(self, request: HttpRequest, name: str) -> None:
-        before = clock.now(database())  # as it stamps the tasks, whatever this host's clock says
-        deadline = time.monotonic() + PURGE_SECONDS
-        reason = f"Queue {name} was purged by {request.user.get_username()}."
-        total = 0
-        while moved := lifecycle.purge(name, before=before, reason=reason):
-            total += moved
-            if time.monotonic() > deadline:
-                break
-        more = " More are left: purge it again to go on." if moved else ""
+        purged = queues.purge(name, by=request.user.get_username())
+        total = purged.cancelled
+        more = " More are left: purge it again to go on." if purged.more else ""
         self.tell(request, f"{total:,} pending tasks of queue {name} cancelled.{more}", done=bool(total))
         if total:
             self.note(request, [Queue(name=name)], f"Purged by hand: {total:,} pending tasks cancelled.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,17 +17,20 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from tasks import lifecycle
+from tasks import lifecycle, stats
 from tasks.admin import notices, page, words
 from tasks.admin.window import Window
-from tasks.lifecycle.workers import ALIVE_FOR, SEEN_EVERY
+from tasks.lifecycle.workers import SEEN_EVERY, WorkerState, state_of
 from tasks.models import Task, Worker
 from tasks.models.task import database
 from tasks.pending import Situation
-from tasks.states import Status
 
-HELD_LOOKED_AT = 1_000  # tasks in the hands of workers
 RUNNING_SHOWN = 50  # of one worker
+BADGES = {
+    WorkerState.ALIVE: ("alive", "Alive"),
+    WorkerState.DRAINING: ("paused", "Draining"),
+    WorkerState.GONE: ("gone", "Gone"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,16 +156,17 @@ def _facts(card: Card) -> list[page.Fact]:
 def cards(workers: Iterable[Worker], *, shown: int | None = None) -> Iterator[Card]:
     """``shown``: of the tasks in its hands; None: as many as run at once."""
     now, listed = timezone.now(), list(workers)
-    alive_since = now - ALIVE_FOR
-    usual = Counter(worker.version for worker in listed if worker.last_seen_at > alive_since).most_common(1)
-    held = _in_hands([worker.pk for worker in listed])
+    states = {worker.pk: state_of(worker, now=now) for worker in listed}
+    alive_ones = [worker for worker in listed if states[worker.pk] != WorkerState.GONE]
+    usual = Counter(worker.version for worker in alive_ones).most_common(1)
+    held = stats.in_hands(Task.objects.using(database()).filter(worker_id__in=list(states)))
     for worker in listed:
-        alive, tasks = worker.last_seen_at > alive_since, held[worker.pk]
+        alive, tasks = states[worker.pk] != WorkerState.GONE, held.get(worker.pk, [])
         first = tasks[: worker.executors if shown is None else shown]
         yield Card(
             worker=worker,
             alive=alive,
-            badge=_badge(worker, alive),
+            badge=words.badge(*BADGES[states[worker.pk]]),
             queues="all" if worker.queues is None else ", ".join(worker.queues),
             memory=f"{worker.memory_mb:,} MB" if worker.memory_mb is not None else "",
             version=worker.version or "unknown",
@@ -172,23 +176,6 @@ def cards(workers: Iterable[Worker], *, shown: int | None = None) -> Iterator[Ca
             running=[_running(task, now) for task in first],
             more=len(tasks) - len(first),
         )
-
-
-def _badge(worker: Worker, alive: bool) -> SafeString:
-    if not alive:
-        return words.badge("gone", "Gone")
-    return words.badge("paused", "Draining") if worker.drain_requested_at else words.badge("alive", "Alive")
-
-
-def _in_hands(workers: Sequence[str]) -> defaultdict[str, list[Task]]:
-    """By the index of leases, those that began first; what waits behind others began with them."""
-    held = Task.objects.using(database()).filter(status=Status.PROCESSING, lease_expires_at__isnull=False)
-    columns = ("title", "handler", "attempted_at", "timeout_seconds", "worker_id", "cancel_requested_at")
-    rows = held.filter(worker_id__in=workers).order_by("lease_expires_at").only(*columns)[:HELD_LOOKED_AT]
-    found: defaultdict[str, list[Task]] = defaultdict(list)
-    for task in sorted(rows, key=_since):
-        found[task.worker_id].append(task)
-    return found
 
 
 def _running(task: Task, now: datetime) -> Running:
@@ -203,7 +190,3 @@ def _running(task: Task, now: datetime) -> Running:
         late=limit is not None and elapsed > 0.8 * limit,
         asked_to_stop=task.cancel_requested_at is not None,
     )
-
-
-def _since(task: Task) -> float:
-    return task.attempted_at.timestamp() if task.attempted_at else 0.0

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
+from functools import partial
 
 from django.db import transaction
 
 from tasks import bell, clock
 from tasks.lifecycle.again import again
+from tasks.logs import event
 from tasks.models import Queue
 from tasks.models.task import database
+
+logger = logging.getLogger(__name__)
 
 
 @again
@@ -25,22 +30,32 @@ def pause(queues: Collection[str], *, by: str = "", reason: str = "") -> int:
         rows = Queue.objects.using(alias)
         rows.bulk_create([Queue(name=name) for name in sorted(names)], ignore_conflicts=True)
         running = rows.filter(name__in=names, paused_at=None)
-        return running.update(
+        paused = running.update(
             paused_at=clock.now(alias),
             paused_by=by[: _length_of("paused_by")],
             pause_reason=reason[: _length_of("pause_reason")],
         )
+        _tell_on_commit("queue.paused", names, paused, by)
+    return paused
 
 
 @again
-def resume(queues: Collection[str]) -> int:
+def resume(queues: Collection[str], *, by: str = "") -> int:
     """Claim from these queues again. Safe to repeat. Returns how many were paused."""
+    names = set(queues)
     alias = database()
     with transaction.atomic(using=alias, savepoint=False):
-        paused = Queue.objects.using(alias).filter(name__in=set(queues), paused_at__isnull=False)
+        paused = Queue.objects.using(alias).filter(name__in=names, paused_at__isnull=False)
         resumed = paused.update(paused_at=None, paused_by="", pause_reason="")
         bell.ring_on_commit(alias)
+        _tell_on_commit("queue.resumed", names, resumed, by)
     return resumed
+
+
+def _tell_on_commit(name: str, queues: Collection[str], moved: int, by: str) -> None:
+    if moved:
+        told = {"queues": ", ".join(sorted(queues)), "moved": moved, "by": by or None}
+        transaction.on_commit(partial(event, logger, logging.INFO, name, **told), using=database())
 
 
 def _length_of(column: str) -> int | None:

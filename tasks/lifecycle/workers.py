@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import partial
 
-from django.db import connections, models
+from django.db import connections, models, transaction
 
 from tasks import clock
+from tasks.logs import event
 from tasks.models import Worker
 from tasks.models.task import database
+
+logger = logging.getLogger(__name__)
 
 SEEN_EVERY = timedelta(seconds=10)
 ALIVE_FOR = 3 * SEEN_EVERY  # one that was not seen for so long counts as gone
@@ -47,8 +53,25 @@ def drain(worker_ids: Collection[str], *, by: str = "") -> int:
     who did it stays. Returns how many were not.
     """
     alias = database()
-    unasked = Worker.objects.using(alias).filter(pk__in=set(worker_ids), drain_requested_at=None)
-    return unasked.update(drain_requested_at=clock.now(alias), drain_requested_by=by[:BY_CHARS])
+    ids = set(worker_ids)
+    unasked = Worker.objects.using(alias).filter(pk__in=ids, drain_requested_at=None)
+    asked = unasked.update(drain_requested_at=clock.now(alias), drain_requested_by=by[:BY_CHARS])
+    if asked:
+        told = {"workers": ", ".join(sorted(ids)), "moved": asked, "by": by or None}
+        transaction.on_commit(partial(event, logger, logging.INFO, "worker.drained", **told), using=alias)
+    return asked
+
+
+class WorkerState(StrEnum):
+    ALIVE = "alive"
+    DRAINING = "draining"  # it claims nothing more
+    GONE = "gone"  # it was not seen for ``ALIVE_FOR``
+
+
+def state_of(worker: Worker, *, now: datetime) -> WorkerState:
+    if worker.last_seen_at <= now - ALIVE_FOR:
+        return WorkerState.GONE
+    return WorkerState.ALIVE if worker.drain_requested_at is None else WorkerState.DRAINING
 
 
 def absent(worker_id: str) -> None:

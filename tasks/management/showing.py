@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +13,7 @@ from tasks.management.tables import plain, table, terminal_width
 from tasks.models import Attempt, Task
 from tasks.models.task import database
 from tasks.pending import Situation
-from tasks.resource import attempt_resource, resource, time_text
+from tasks.resource import attempt_resource, resource, seconds_since, time_text
 from tasks.spans import span
 from tasks.states import Status
 
@@ -95,12 +94,6 @@ def _attempts_in_words(task: Task) -> str:
     return f"{task.attempt - task.attempts_before} of {task.max_attempts}{earlier}"
 
 
-def unused(queues: Collection[str], situation: Situation) -> set[str]:
-    """Those that nobody seems to use, as far as an index can tell."""
-    named = {name for worker in situation.living for name in worker.queues or ()}
-    return set(queues) - {*stats.queues_in_use(), *named}
-
-
 def workforce(situation: Situation) -> dict[str, int]:
     """How many live workers there are, and how many executors they have together."""
     executors = lifecycle.living(now=situation.now).values_list("executors", flat=True)
@@ -126,14 +119,10 @@ def _numbers(queue: str, situation: Situation) -> dict[str, Any]:
     return {
         "queue": queue,
         "ready": stats.ready_in(queue),
-        "oldest_ready_seconds": _seconds(oldest, situation.now),
+        "oldest_ready_seconds": seconds_since(oldest, situation.now),
         "paused": queue in situation.paused,
         "workers": len(serving),
     }
-
-
-def _seconds(since: datetime | None, now: datetime) -> float | None:
-    return None if since is None else round(max(0.0, (now - since).total_seconds()), 3)
 
 
 def counts() -> dict[str, int | None]:

@@ -34,10 +34,10 @@ def moment(text: str) -> datetime:
     return found
 
 
-def reason(text: str) -> str:
+def reason(text: str, *, most: int = REASON_CHARS) -> str:
     try:
         to_json(text)
-        return members.text(text, most=REASON_CHARS)
+        return members.text(text, most=most)
     except (ValueError, members.Wrong) as wrong:
         raise ArgumentTypeError(f"a reason {wrong}") from wrong
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 
+from tasks.limits import PAUSE_REASON_CHARS
+
 
 class Queue(models.Model):
     name = models.CharField(max_length=64, primary_key=True)
@@ -11,7 +13,9 @@ class Queue(models.Model):
         null=True, blank=True, help_text="While set, nothing is claimed from it."
     )
     paused_by = models.CharField(max_length=150, blank=True, db_default="", help_text="Who paused it.")
-    pause_reason = models.CharField(max_length=200, blank=True, db_default="", help_text="Why.")
+    pause_reason = models.CharField(
+        max_length=PAUSE_REASON_CHARS, blank=True, db_default="", help_text="Why."
+    )
 
     class Meta:
         db_table = "queues"

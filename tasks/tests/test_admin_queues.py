@@ -136,7 +136,7 @@ def test_purge_does_nothing_for_another_name(admin_client: Client, make_task: Ma
 def test_purge_of_very_many_ends_in_time_and_says_that_more_are_left(
     admin_client: Client, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.admin.queues.PURGE_SECONDS", 0.0)
+    monkeypatch.setattr("tasks.queues.PURGE_SECONDS", 0.0)
     for _ in range(3):
         make_task(queue="mail")
     purge = lifecycle.purge

@@ -26,7 +26,7 @@ ROWS = {
 VERBS = {"lifecycle"}
 EXTRAS = {
     "stats", "tokens", "logins", "pending", "filtering", "resource", "totals", "gauges", "matching",
-    "selection", "operations", "tasks", "failures", "rollups", "depths",
+    "selection", "operations", "tasks", "failures", "rollups", "depths", "queues",
 }  # fmt: skip
 RUNTIME = {"worker"}
 DOORS = {

@@ -253,7 +253,7 @@ def test_a_pause_of_a_queue_that_nobody_uses_asks_for_its_spelling(tasks: Tasks,
 
     assert done.stdout.splitlines() == [
         "4 of 4 paused. What runs goes on.",
-        "mial: without a ready task, a handler or a worker of its own: is it spelled right?",
+        "mial: nothing uses it: is it spelled right?",
     ]
     assert Queue.objects.get(pk="mial").paused_at is not None, "what comes later waits"
 

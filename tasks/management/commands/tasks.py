@@ -7,6 +7,7 @@ import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -15,7 +16,7 @@ from django.db import DatabaseError, connections
 from tasks import lifecycle, postgres
 from tasks.conf import config
 from tasks.errors import TaskServiceError
-from tasks.limits import QUEUE_RULE, is_queue_name
+from tasks.limits import PAUSE_REASON_CHARS, QUEUE_RULE, is_queue_name
 from tasks.management import doctor, moving, showing
 from tasks.management.choosing import add_filters, filters_of, newest_matching, task_id
 from tasks.management.migrating import unusable
@@ -23,6 +24,7 @@ from tasks.management.tables import table, terminal_width
 from tasks.management.words import SubcommandParser, moment, payload, reason
 from tasks.models.task import database
 from tasks.pending import Situation
+from tasks.queues import AllQueues
 from tasks.resource import resource
 from tasks.sqlite.base import DatabaseWrapper
 from tasks.stats import COUNTED
@@ -85,7 +87,8 @@ class Command(BaseCommand):
             lever = add(name, words, run)
             lever.add_argument("queues", nargs="+", type=_queue, metavar="QUEUE")
             if name == "pause":
-                lever.add_argument("--reason", default="", help="why; whoever asks what waits is told")
+                words_ = partial(reason, most=PAUSE_REASON_CHARS)
+                lever.add_argument("--reason", type=words_, help="why; whoever asks what waits is told")
         drain = add("drain", "let workers take nothing more, and end when what they run is done", self.drain)
         drain.add_argument("workers", nargs="*", metavar="WORKER", help="as the admin and the log name it")
         drain.add_argument("--all", action="store_true", help="all that live now")
@@ -162,17 +165,17 @@ class Command(BaseCommand):
 
     def pause(self, options: dict[str, Any]) -> int:
         names, situation = list(dict.fromkeys(options["queues"])), Situation()
-        before, strange = situation.paused.keys() & set(names), showing.unused(names, situation)
-        moved = lifecycle.pause(names, by=_who(), reason=options["reason"])
+        before, strange = situation.paused.keys() & set(names), AllQueues(situation).unknown(names)
+        moved = lifecycle.pause(names, by=_who(), reason=options["reason"] or "")
         self.say(f"{moved} of {len(names)} paused. What runs goes on.")
         self._say_of(before, "paused already, by whom and why is as it was")
-        self._say_of(strange, "without a ready task, a handler or a worker of its own: is it spelled right?")
+        self._say_of(strange, "nothing uses it: is it spelled right?")
         return 0 if moved else 1
 
     def resume(self, options: dict[str, Any]) -> int:
         names = list(dict.fromkeys(options["queues"]))
         going_on = set(names) - Situation().paused.keys()
-        moved = lifecycle.resume(names)
+        moved = lifecycle.resume(names, by=_who())
         self.say(f"{moved} of {len(names)} resumed.")
         self._say_of(going_on, "not paused")
         return 0 if moved else 1
