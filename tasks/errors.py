@@ -29,6 +29,30 @@ class TokenNotFound(TaskServiceError):
         super().__init__("token not found")
 
 
+class QueueNotFound(TaskServiceError):
+    code = "not-found"
+
+    def __init__(self) -> None:
+        super().__init__("queue not found")
+
+
+class WorkerNotFound(TaskServiceError):
+    code = "not-found"
+
+    def __init__(self) -> None:
+        super().__init__("worker not found")
+
+
+class Unconfirmed(TaskServiceError):
+    """What cannot be undone wants to hear the name of what it is done to."""
+
+    code = "unconfirmed"
+    pointer = "/confirm"  # RFC 6901, into the body
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"confirm must be the name of the queue, {name!r}: nothing was done")
+
+
 class TooManyLogins(TaskServiceError):
     code = "rate-limited"
 

@@ -11,6 +11,7 @@ class Scope(StrEnum):
     CREATE = "tasks:create"
     READ = "tasks:read"
     MANAGE = "tasks:manage"  # cancel, retry, change, delete
+    QUEUES = "queues"  # pause, resume and purge queues, drain workers: for the tasks of every owner
     METRICS = "metrics"  # /metrics, which speaks of every queue
     ADMIN = "admin"  # all of it, for the tasks of every owner; and tokens
 
@@ -35,6 +36,11 @@ class Grant:
 
     def allows(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    @property
+    def sees_whole_queues(self) -> bool:
+        """How its queues stand, whosever tasks are in them; else no more of them than its own tasks."""
+        return self.sees_all or self.allows(Scope.QUEUES)
 
     def for_all_queues(self) -> Grant:
         return replace(self, queues=None)

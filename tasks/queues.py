@@ -11,6 +11,7 @@ from functools import cached_property
 
 from tasks import clock, depths, lifecycle, rollups, stats
 from tasks.depths import Depth
+from tasks.grants import Grant
 from tasks.logs import event
 from tasks.models import Queue
 from tasks.models.task import database
@@ -102,6 +103,46 @@ class AllQueues:
             )
             for name, depth in depths.depths(names).items()
         ]
+
+
+class OwnQueues:
+    """Those in which one owner's tasks are, with the numbers of these alone: others' are not told of."""
+
+    def __init__(self, situation: Situation, owner: str, *, only: Collection[str] | None = None) -> None:
+        self.situation = situation
+        self._owner = owner
+        self._only = None if only is None else sorted(set(only))
+
+    @cached_property
+    def _owned(self) -> tuple[Mapping[str, Depth], bool]:
+        return depths.depths_of(self._owner)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._owned[0]) if self._only is None else self._only
+
+    def unknown(self, names: Collection[str]) -> set[str]:
+        return set(names) - set(self.names)
+
+    def standings(self, names: Sequence[str]) -> list[Standing]:
+        found, are_all = self._owned
+        return [
+            Standing(
+                name=name,
+                depth=found.get(name, Depth()),
+                limit=depths.OWNED,
+                partial=not are_all,
+                paused=self.situation.paused.get(name),
+                whole=False,
+            )
+            for name in names
+        ]
+
+
+def seen_by(grant: Grant, situation: Situation) -> AllQueues | OwnQueues:
+    if grant.sees_whole_queues:
+        return AllQueues(situation, only=grant.queues)
+    return OwnQueues(situation, grant.owner, only=grant.queues)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from tasks.models.task import database
 ALLOWS = {
     Scope.CREATE: "make tasks",
     Scope.READ: "see them",
+    Scope.QUEUES: "pause, resume and purge queues, and drain workers: for the tasks of every owner",
     Scope.METRICS: "read /metrics",
     Scope.MANAGE: "cancel, retry, change and delete them",
     Scope.ADMIN: "all of it, for the tasks of every owner; and tokens",

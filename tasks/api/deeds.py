@@ -1,4 +1,4 @@
-"""Requests that steer one task: with an Idempotency-Key each is done once, however often it is sent."""
+"""Requests that steer something: with an Idempotency-Key each is done once, however often it is sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ Act = Callable[[], Answered]  # raises what is wrong, and then has done nothing
 
 
 def done_once(request: HttpRequest, task_id: str, body: bytes, act: Act) -> Answered:
-    """What ``act`` comes to, or came to when the same request was here before. Raises what it does."""
+    """What ``act`` comes to for a task, or came to when the same request was here before.
+
+    Raises what it does.
+    """
     once = once_of(request, body, grant_of(request))
     if once is None:
         return act()
@@ -31,6 +34,28 @@ def done_once(request: HttpRequest, task_id: str, body: bytes, act: Act) -> Answ
         raise TaskNotFound from None
     if grant_of(request).queues is not None:
         find_task(request, task_id)  # a token of the same owner's may see less
+    return _decided(once, act)
+
+
+def steered_once(request: HttpRequest, body: bytes, act: Act) -> Answered:
+    """The same for what is no task, at a path that is short enough to be kept."""
+    once = once_of(request, body, grant_of(request))
+    return act() if once is None else _decided(once, act)
+
+
+def steered_in_parts(request: HttpRequest, body: bytes, act: Act) -> Answered:
+    """The same for what takes many transactions: with a key it is kept once all are done.
+
+    So of two such requests at the same time both act; the answer of the first that is done is both's.
+    """
+    once = once_of(request, body, grant_of(request))
+    if once is None:
+        return act()
+    done = None if lifecycle.is_taken(once) else act()
+    return _decided(once, lambda: done or act())
+
+
+def _decided(once: Once, act: Act) -> Answered:
     try:
         return _decide(once, act)
     except OperationalError as error:

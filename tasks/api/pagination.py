@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -171,6 +171,30 @@ def _way_back(keys: list[Any], place: Place | None) -> Place | None:
     if place is None:
         return None
     return Place(OLDER if place.newer else NEWER, str(keys[0])) if keys else place.rest()
+
+
+def page_of_names(
+    names: Sequence[str], wanted: Listing, show: Callable[[Sequence[str]], Iterable[Any]]
+) -> Page:
+    """The wanted page of a list that is short enough to be known whole, in this order: of sorted names."""
+    place = wanted.place
+    if place is None:
+        chosen = names[: wanted.limit]
+    elif place.newer:  # what leads to newer ones elsewhere leads back here
+        chosen = [name for name in names if name < place.key][-wanted.limit :]
+    else:
+        chosen = [name for name in names if name > place.key][: wanted.limit]
+    before, after = (chosen[0], chosen[-1]) if chosen else (place.key, place.key) if place else ("", "")
+    return Page(
+        [within_json(item) for item in show(chosen)] if chosen else [],
+        older=Place(OLDER, after) if names and names[-1] > after else None,
+        newer=Place(NEWER, before) if names and names[0] < before else None,
+    )
+
+
+def counted_names(names: Sequence[str], wanted: Listing) -> dict[str, Any]:
+    """The member ``count`` of such a list, if it is wanted."""
+    return {} if wanted.count == "none" else {"count": {"value": len(names), "relation": "eq"}}
 
 
 def page_answer(

@@ -28,6 +28,7 @@ from tasks.errors import (
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    Unconfirmed,
     UnknownHandler,
 )
 from tasks.logs import event
@@ -53,6 +54,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "too-large":          (413, "Too large"),
     "unknown-handler":    (422, "Unknown handler"),
     "idempotency-mismatch": (422, "This key was used with another body"),
+    "unconfirmed":        (422, "Not confirmed"),
     "rate-limited":       (429, "Too many requests"),
     "internal-error":     (500, "Internal error"),
     "unavailable":        (503, "Unavailable"),
@@ -136,6 +138,11 @@ def _(error: UnknownHandler) -> dict[str, Any]:
 def _(error: DuplicateKey) -> dict[str, Any]:
     named = {} if error.task_id is None else {"task_id": str(error.task_id)}
     return named | {"errors": [{"pointer": error.pointer, "code": error.code, "detail": str(error)}]}
+
+
+@_members.register
+def _(error: Unconfirmed) -> dict[str, Any]:
+    return {"errors": [{"pointer": error.pointer, "code": error.code, "detail": str(error)}]}
 
 
 @_members.register

@@ -19,8 +19,8 @@ from django.utils import timezone
 from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tasks import specs
-from tasks.api import token_views, urls
+from tasks import lifecycle, specs
+from tasks.api import queue_views, token_views, urls
 from tasks.api.openapi.checks import NOT_BLANK
 from tasks.api.openapi.document import OPERATIONS, SCOPES, document
 from tasks.api.openapi.parameters import FILTERS
@@ -34,6 +34,7 @@ from tasks.pending import Situation
 from tasks.resource import attempt_resource, resource
 from tasks.states import Status
 from tasks.tests.api_client import Api
+from tasks.tests.rows import MakeTask, make_worker
 
 ROOT = Path(settings.BASE_DIR)
 IMPLIED = {"head", "options"}  # of every path
@@ -97,8 +98,10 @@ def test_every_scope_is_explained() -> None:
         ("Cancel", specs.CANCEL),
         ("Retry", specs.RETRY),
         ("NewToken", token_views.MEMBERS),
+        ("Pause", queue_views.PAUSE),
+        ("Purge", queue_views.PURGE),
     ],
-    ids=["a new task", "changes of a task", "a cancel", "a retry", "a new token"],
+    ids=["a new task", "changes of a task", "a cancel", "a retry", "a new token", "a pause", "a purge"],
 )
 def test_a_request_has_the_members_that_are_checked(
     written: dict[str, Any], name: str, checks: dict[str, Any]
@@ -112,6 +115,19 @@ def test_answers_have_the_members_that_are_written(written: dict[str, Any]) -> N
     assert members_of(written, "Task") == [*resource(task, Situation()), "deduplicated"]
     assert members_of(written, "Attempt") == list(attempt_resource(Attempt(task=task)))
     assert members_of(written, "Token") == list(token_views.token_resource(Token()))
+
+
+@pytest.mark.django_db
+def test_queues_and_workers_are_as_they_are_told(written: dict[str, Any], make_task: MakeTask) -> None:
+    worker = make_worker()
+    make_task(queue="mail")
+    make_task(Status.PROCESSING, queue="mail", worker_id=worker.pk)
+    lifecycle.pause(["mail"], by="ann", reason="why")
+
+    for path, page, item in (("/queues", "QueuePage", "Queue"), ("/workers", "WorkerPage", "Worker")):
+        answer = Api().get(path).json()
+        assert not [error.message for error in validator(written, page).iter_errors(answer)]
+        assert members_of(written, item) == list(answer["items"][0])
 
 
 def test_blank_is_in_the_document_what_it_is_for_the_service() -> None:
@@ -168,6 +184,7 @@ def test_each_operation_has_an_example_of_its_success(written: dict[str, Any]) -
 
 
 CURL = re.compile(r"```sh\n(curl .*?)\n```", re.DOTALL)
+KNOWN_BY = {"detail": "Problem", "depth": "Queue", "payload": "Task"}
 JSON = re.compile(r"```json\n(\{.*?\})\n```", re.DOTALL)
 
 
@@ -181,12 +198,12 @@ def test_what_the_pages_send_by_curl_is_valid(written: dict[str, Any]) -> None:
         assert not [error.message for error in validator(written, "NewTask").iter_errors(body)], body
 
 
-def test_the_task_and_the_problem_of_the_page_are_valid(written: dict[str, Any]) -> None:
+def test_the_task_the_queue_and_the_problem_of_the_page_are_valid(written: dict[str, Any]) -> None:
     shown = [json.loads(text) for text in JSON.findall((ROOT / "docs/api.md").read_text()) if "…" not in text]
 
-    names = ["Problem" if "detail" in value else "Task" for value in shown]
+    names = [next(name for key, name in KNOWN_BY.items() if key in value) for value in shown]
 
-    assert set(names) == {"Problem", "Task"}
+    assert set(names) == set(KNOWN_BY.values())
     for name, value in zip(names, shown, strict=True):
         assert not [error.message for error in validator(written, name).iter_errors(value)]
 

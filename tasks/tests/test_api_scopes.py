@@ -36,6 +36,13 @@ RULES: dict[tuple[str, str], Scope] = {
     ("POST", "tasks/<str:task_id>/run-now"): Scope.MANAGE,
     ("GET", "tasks/<str:task_id>/attempts"): Scope.READ,
     ("GET", "tasks/<str:task_id>/events"): Scope.READ,
+    ("GET", "queues"): Scope.READ,
+    ("GET", "queues/<str:name>"): Scope.READ,
+    ("POST", "queues/<str:name>/pause"): Scope.QUEUES,
+    ("POST", "queues/<str:name>/resume"): Scope.QUEUES,
+    ("POST", "queues/<str:name>/purge"): Scope.QUEUES,
+    ("GET", "workers"): Scope.READ,
+    ("POST", "workers/<str:worker_id>/drain"): Scope.QUEUES,
     ("GET", "metrics"): Scope.METRICS,
     ("GET", "tokens"): Scope.ADMIN,
     ("POST", "tokens"): Scope.ADMIN,
@@ -49,6 +56,7 @@ BODIES = {
     "tasks": BODY,
     "tasks/batch": b'{"tasks": [%s]}' % BODY,
     "tokens": b'{"name": "new"}',
+    "queues/<str:name>/purge": b'{"confirm": "%s"}' % ID.encode(),
     "tasks/<str:task_id>": b'{"priority": 1}',
 }
 

@@ -6,27 +6,35 @@ from functools import cache
 from typing import Any
 
 from tasks.api.bodies import MAX_BATCH_BYTES, MAX_BODY_BYTES
-from tasks.api.openapi import other_operations, task_operations
+from tasks.api.openapi import other_operations, queue_operations, queue_schemas, task_operations
 from tasks.api.openapi.operations import Operation
 from tasks.api.openapi.parameters import HEADERS, PARAMETERS
 from tasks.api.openapi.problems import response, responses_of_the_server
 from tasks.api.openapi.schemas import schemas
 from tasks.grants import Scope
 
-OPERATIONS: tuple[Operation, ...] = (*task_operations.OPERATIONS, *other_operations.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (
+    *task_operations.OPERATIONS,
+    *queue_operations.OPERATIONS,
+    *other_operations.OPERATIONS,
+)
 
 TAGS = {
     task_operations.MAKE: "A request that makes tasks can be sent again if it has an `Idempotency-Key`.",
     task_operations.READ: "Ask for one, wait for it, follow it, or page through all of them.",
     task_operations.STEER: "Change what has not begun, stop what runs, run again what has finished.",
+    queue_operations.QUEUES: "How they stand, and what holds one back, lets it go on or empties it.",
+    queue_operations.WORKERS: "Who runs tasks, and on what.",
     other_operations.TOKENS: "Who may do what; for those who may do everything.",
     other_operations.SERVICE: "For probes, tools and people; no token is asked for.",
 }
 SCOPES = {
     Scope.CREATE: "make tasks",
-    Scope.READ: "every GET of tasks",
+    Scope.READ: "every GET of tasks, queues and workers",
     Scope.METRICS: "the numbers of the whole service, of every queue",
     Scope.MANAGE: "cancel, retry, change, run now, delete",
+    Scope.QUEUES: "pause, resume and purge queues and drain workers, for the tasks of every owner; with "
+    "`tasks:read`, the numbers of whole queues",
     Scope.ADMIN: "all of it, for the tasks of every owner, and tokens",
 }
 LIMITS = {
@@ -62,7 +70,7 @@ def document() -> dict[str, Any]:
         "paths": paths,
         "components": {
             "securitySchemes": {"token": _token()},
-            "schemas": schemas(),
+            "schemas": schemas() | queue_schemas.schemas(),
             "parameters": dict(PARAMETERS),
             "headers": dict(HEADERS),
             "responses": _problems(),

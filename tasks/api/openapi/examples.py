@@ -6,6 +6,7 @@ from typing import Any
 
 TASK_ID = "01a20be6-9205-778d-b63c-2a5e1c2d9ee4"
 TOKEN_ID = "01a20bcf-958e-766c-8076-373a84ef31ff"  # noqa: S105 - an id, no secret
+WORKER_ID = "host-1:4711:9f3c"
 KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 ETAG = '"5bd1e995f0a3c7d24e8b9c10"'
 EVENT_ID = "9f2c4be0a17d53c68e01b2f4"
@@ -97,6 +98,61 @@ TOKEN: dict[str, Any] = {
     "created_at": "2026-01-12T01:37:19.123456Z",
     "expires_at": "2027-01-01T00:00:00.000000Z",
     "used_at": None,
+}
+PAUSED: dict[str, Any] = {
+    "at": "2026-01-31T04:50:00.000000Z",
+    "by": "billing",
+    "reason": "the mail server is down",
+}
+QUEUE: dict[str, Any] = {
+    "name": "invoices",
+    "depth": {"pending": 42, "ready": 40, "waiting": 2, "processing": 0, "failed": 3, "capped": False},
+    "oldest_ready_seconds": 189.766,
+    "last_hour": {
+        "created": 610,
+        "claimed": 575,
+        "completed": 565,
+        "failed": 3,
+        "retried": 4,
+        "cancelled": 0,
+    },
+    "wait_seconds": {"p50": 0.018, "p95": 0.41},
+    "run_seconds": {"p50": 1.75, "p95": 2.425},
+    "workers": 2,
+    "paused": PAUSED,
+}
+WORKER: dict[str, Any] = {
+    "id": WORKER_ID,
+    "state": "alive",
+    "host": "host-1",
+    "pid": 4711,
+    "version": "2026.1",
+    "queues": None,
+    "handlers": ["demo.echo", "demo.sleep"],
+    "executors": 4,
+    "busy": 1,
+    "memory_mb": 210,
+    "recycled": 0,
+    "started_at": "2026-01-31T01:00:00.000000Z",
+    "last_seen_at": "2026-01-31T04:53:05.120034Z",
+    "drain_requested_at": None,
+    "drain_requested_by": "",
+    "tasks": [
+        {
+            "id": TASK_ID,
+            "handler": "demo.echo",
+            "queue": "default",
+            "since": "2026-01-31T04:53:09.784706Z",
+            "timeout_seconds": 300,
+            "cancel_requested_at": None,
+        }
+    ],
+}
+DRAINED: dict[str, Any] = {
+    "id": WORKER_ID,
+    "state": "draining",
+    "drain_requested_at": "2026-01-31T04:55:00.000000Z",
+    "drain_requested_by": "billing",
 }
 EVENTS = (
     "retry: 3000\n\n"

@@ -66,6 +66,15 @@ def _path(name: str, example: str) -> Part:
 PARAMETERS: Mapping[str, Part] = {
     "task_id": _path("task_id", examples.TASK_ID),
     "token_id": _path("token_id", examples.TOKEN_ID),
+    "worker_id": _path("worker_id", examples.WORKER_ID),
+    "queue_name": {
+        "name": "name",
+        "in": "path",
+        "required": True,
+        "schema": QUEUE,
+        "description": "The queue's name.",
+        "example": "invoices",
+    },
     "id": _query("id", _text(200), "The task's `id`.", required=True, example=examples.TASK_ID),
     "until": _query(
         "until",

@@ -82,6 +82,11 @@ TOLD: Mapping[str, Told] = {
         detail="This Idempotency-Key was used with another body, or by a token that may see other tasks; "
         "take a new key for a new request.",
     ),
+    "unconfirmed": Told(
+        when="`confirm` is not the name of the queue. Nothing was done.",
+        detail="confirm must be the name of the queue, 'invoices': nothing was done",
+        errors=[_wrong("/confirm", "unconfirmed", "confirm must be the name of the queue, 'invoices': …")],
+    ),
     "rate-limited": Told(
         when="The token or the address asks too often, or the queue is full. Nothing was done.",
         detail="More than 5,000 requests in 1 s, which is the limit burst.",

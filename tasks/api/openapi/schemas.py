@@ -68,11 +68,11 @@ def wished(checks: Mapping[str, Any], meanings: Mapping[str, str], **more: Any) 
     return {"type": "object", "properties": members, "additionalProperties": False, **more}
 
 
-def _or_null(schema: Schema) -> Schema:
+def or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def _said(schema: Schema, description: str) -> Schema:
+def said(schema: Schema, description: str) -> Schema:
     return {**schema, "description": description}
 
 
@@ -88,26 +88,26 @@ _TASK: Mapping[str, Schema] = {
     "handler": TEXT,
     "queue": TEXT,
     "priority": {"type": "integer"},
-    "payload": _said({"type": "object"}, "The handler's keyword arguments."),
+    "payload": said({"type": "object"}, "The handler's keyword arguments."),
     "tags": {"type": "array", "items": TEXT},
-    "pending_reason": _said(_or_null(ref("PendingReason")), "Why a pending task does not run yet."),
-    "run_at": _said(TIME_OR_NULL, "Not before this time; also that of the next attempt."),
-    "expires_at": _said(TIME_OR_NULL, "It never starts after this time."),
-    "timeout_seconds": _said({"type": ["number", "null"]}, "How long one attempt may run."),
-    "attempt": _said(WHOLE, "The number of the present or last attempt; 0 before the first."),
-    "max_attempts": _said(WHOLE, "How many it gets, counted anew by a retry by hand."),
-    "started_at": _said(TIME_OR_NULL, "The start of the first attempt."),
-    "finished_at": _said(TIME_OR_NULL, "The end."),
+    "pending_reason": said(or_null(ref("PendingReason")), "Why a pending task does not run yet."),
+    "run_at": said(TIME_OR_NULL, "Not before this time; also that of the next attempt."),
+    "expires_at": said(TIME_OR_NULL, "It never starts after this time."),
+    "timeout_seconds": said({"type": ["number", "null"]}, "How long one attempt may run."),
+    "attempt": said(WHOLE, "The number of the present or last attempt; 0 before the first."),
+    "max_attempts": said(WHOLE, "How many it gets, counted anew by a retry by hand."),
+    "started_at": said(TIME_OR_NULL, "The start of the first attempt."),
+    "finished_at": said(TIME_OR_NULL, "The end."),
     "result": {"description": "What the handler returned: any JSON."},
-    "error": _said(_or_null(ref("TaskError")), "The last one; it goes when an attempt succeeds."),
-    "unique_key": _said({"type": ["string", "null"]}, "Its `unique.key`, also when it counts no more."),
-    "worker": _said(_or_null(ref("Holder")), "Who has it, while it is processing."),
-    "cancel_requested_at": _said(TIME_OR_NULL, "Since when a running task has been asked to stop."),
-    "cancel_reason": _said({"type": ["string", "null"]}, "Why it was cancelled, if that was said."),
+    "error": said(or_null(ref("TaskError")), "The last one; it goes when an attempt succeeds."),
+    "unique_key": said({"type": ["string", "null"]}, "Its `unique.key`, also when it counts no more."),
+    "worker": said(or_null(ref("Holder")), "Who has it, while it is processing."),
+    "cancel_requested_at": said(TIME_OR_NULL, "Since when a running task has been asked to stop."),
+    "cancel_reason": said({"type": ["string", "null"]}, "Why it was cancelled, if that was said."),
 }
 _ATTEMPT: Mapping[str, Schema] = {
     "number": {"type": "integer", "minimum": 1},
-    "outcome": _said(
+    "outcome": said(
         {"enum": ["succeeded", *Attempt.Outcome.values, None]},
         "`lapsed`: its worker died or was silent for a whole lease; `released`: shutdowns handed it back "
         "too often; null: it runs.",
@@ -115,13 +115,13 @@ _ATTEMPT: Mapping[str, Schema] = {
     "started_at": TIME_OR_NULL,
     "ended_at": TIME_OR_NULL,
     "worker_id": TEXT,
-    "error": _or_null(
+    "error": or_null(
         object_of(
             {
                 "type": TEXT,
                 "message": TEXT,
                 "traceback": TEXT,
-                "fingerprint": _said(
+                "fingerprint": said(
                     {"type": ["string", "null"]},
                     "The same for what failed in the same way: handler, type, and place in its own code. "
                     "Null: it was cancelled.",
@@ -134,18 +134,18 @@ _TOKEN: Mapping[str, Schema] = {
     "id": ID,
     "name": TEXT,
     "owner": TEXT,
-    "prefix": _said(TEXT, "How the secret begins, to tell tokens apart."),
+    "prefix": said(TEXT, "How the secret begins, to tell tokens apart."),
     "scopes": {"type": "array", "items": {"type": "string", "enum": list(Scope)}},
     "queues": {"type": ["array", "null"], "items": TEXT},
     "created_at": TIME,
     "expires_at": TIME_OR_NULL,
-    "used_at": _said(TIME_OR_NULL, "Roughly when it was last used."),
+    "used_at": said(TIME_OR_NULL, "Roughly when it was last used."),
 }
-_ATTEMPT_OR_NULL = _said({"type": ["integer", "null"]}, "Null: no attempt was at fault.")
+_ATTEMPT_OR_NULL = said({"type": ["integer", "null"]}, "Null: no attempt was at fault.")
 _EVENT = object_of(
     {
         "event": {"const": "status"},
-        "id": _said(TEXT, "For `Last-Event-ID`."),
+        "id": said(TEXT, "For `Last-Event-ID`."),
         "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": ref("Task")},
     },
     description="Each event of the stream.",
@@ -154,27 +154,27 @@ _FIELD_ERROR: Schema = {
     "type": "object",
     "required": ["code", "detail"],
     "properties": {
-        "pointer": _said(TEXT, "The member of the body, as a JSON pointer (RFC 6901)."),
-        "parameter": _said(TEXT, "Or the parameter of the query."),
-        "header": _said(TEXT, "Or the header."),
+        "pointer": said(TEXT, "The member of the body, as a JSON pointer (RFC 6901)."),
+        "parameter": said(TEXT, "Or the parameter of the query."),
+        "header": said(TEXT, "Or the header."),
         "code": TEXT,
         "detail": TEXT,
     },
 }
 _PROBLEM: Schema = object_of(
     {
-        "type": _said({"type": "string", "enum": [f"/problems/{slug}" for slug in KINDS]}, "For programs."),
+        "type": said({"type": "string", "enum": [f"/problems/{slug}" for slug in KINDS]}, "For programs."),
         "title": TEXT,
         "status": {"type": "integer"},
-        "detail": _said(TEXT, "For people."),
+        "detail": said(TEXT, "For people."),
     }
 )
-_PROBLEM["properties"]["task_id"] = _said(ID, "The task that has the `unique.key`.")
+_PROBLEM["properties"]["task_id"] = said(ID, "The task that has the `unique.key`.")
 _PROBLEM["properties"]["errors"] = {"type": "array", "items": ref("FieldError")}
 _COUNT: Schema = object_of({"value": WHOLE, "relation": {"type": "string", "enum": ["eq", "gte"]}})
 
 
-def _page(item: str, **more: Schema) -> Schema:
+def page_of(item: str, **more: Schema) -> Schema:
     url: Schema = {"type": ["string", "null"], "format": "uri-reference"}
     page = object_of({"items": {"type": "array", "items": ref(item)}, "next": url, "previous": url})
     page["properties"] |= more
@@ -183,7 +183,7 @@ def _page(item: str, **more: Schema) -> Schema:
 
 def _task() -> Schema:
     task = object_of(_TASK, examples=[examples.COMPLETED])
-    task["properties"]["deduplicated"] = _said({"const": True}, "It was there: it has the `unique.key`.")
+    task["properties"]["deduplicated"] = said({"const": True}, "It was there: it has the `unique.key`.")
     return task
 
 
@@ -217,7 +217,7 @@ def schemas() -> dict[str, Schema]:
         "Nothing": {"type": "object", "maxProperties": 0},
         "Task": _task(),
         "Tasks": object_of({"items": {"type": "array", "items": ref("Task")}}),
-        "TaskPage": _page("Task", count=ref("Count")),
+        "TaskPage": page_of("Task", count=ref("Count")),
         "PendingReason": object_of(
             {
                 "code": {"type": "string", "enum": list(Code)},
@@ -229,11 +229,11 @@ def schemas() -> dict[str, Schema]:
         "Holder": object_of({"id": TEXT, "lease_expires_at": TIME_OR_NULL}),
         "Count": _COUNT,
         "Attempt": object_of(_ATTEMPT, examples=[examples.ATTEMPT]),
-        "AttemptPage": _page("Attempt", count=ref("Count")),
+        "AttemptPage": page_of("Attempt", count=ref("Count")),
         "NewToken": wished(token_views.MEMBERS, TOKEN_WISHED, **_TOKEN_WISH),
         "Token": object_of(_TOKEN, examples=[examples.TOKEN]),
-        "IssuedToken": object_of({**_TOKEN, "token": _said(TEXT, "The secret, shown this once.")}),
-        "TokenPage": _page("Token", count=ref("Count")),
+        "IssuedToken": object_of({**_TOKEN, "token": said(TEXT, "The secret, shown this once.")}),
+        "TokenPage": page_of("Token", count=ref("Count")),
         "Event": _EVENT,
         "Health": object_of({"status": {"const": "ok"}}),
         "Readiness": object_of({"status": {"const": "ready"}, "checks": {"type": "object"}}),
