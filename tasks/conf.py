@@ -41,7 +41,6 @@ class Config:
     throttle_wrong_tokens: Rate = WRONG_TOKENS  # of one address
     proxies: int = 0  # in front of the API, each of which adds to X-Forwarded-For
     recycle_above_mb: int = 512  # or when it holds so much more memory than at its start; 0: never
-    nice: int = 5  # by how much handlers give way to the API and the dispatcher, as nice(1) counts
     version: str = ""  # of the code, for people; empty: a digest of it
     keep_completed: timedelta | None = timedelta(days=7)  # then a task is pruned; None: never
     keep_failed: timedelta | None = timedelta(days=30)
@@ -87,7 +86,6 @@ _LEAST: tuple[tuple[str, Any, str], ...] = (
     ("max_result_bytes", 1024, ""),
     ("max_pending", 0, " (0: no limit)"),
     ("proxies", 0, ""),
-    ("nice", 0, ""),
     ("recycle_after_tasks", 0, " (0: never)"),
     ("recycle_above_mb", 0, " (0: never)"),
     *((name, timedelta(minutes=1), ", or who waits for a task misses its end") for name in _NONE_IS_NEVER),

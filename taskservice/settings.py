@@ -43,7 +43,6 @@ TASKSERVICE = {
     "throttle_wrong_tokens": env.rate("TASKSERVICE_THROTTLE_WRONG_TOKENS", "60/min"),
     "proxies": env.integer("TASKSERVICE_PROXIES", 1 if HTTPS else 0, least=0, most=16),
     "recycle_after_tasks": env.integer("TASKSERVICE_RECYCLE_TASKS", 10_000, least=0, most=1_000_000_000),
-    "nice": env.integer("TASKSERVICE_NICE", 5, least=0, most=19),
     "keep_completed": env.days("TASKSERVICE_KEEP_COMPLETED_DAYS", 7, least=0.001),
     "keep_failed": env.days("TASKSERVICE_KEEP_FAILED_DAYS", 30, least=0.001),
     "keep_cancelled": env.days("TASKSERVICE_KEEP_CANCELLED_DAYS", 30, least=0.001),

@@ -7,7 +7,6 @@ import textwrap
 from pathlib import Path
 from uuid import UUID
 
-import psutil
 import pytest
 from django.core.management import CommandError, call_command
 
@@ -29,20 +28,6 @@ def test_a_task_goes_from_pending_to_completed(run_workers: RunWorkers, tmp_path
     assert task.result == 1
     assert [words[0] for words in lines(tmp_path / "ran")] == ["start", "end"]
     assert worker.stop() == 0
-
-
-@pytest.mark.parametrize(
-    ("told", "by"), [({}, 5), ({"TASKSERVICE_NICE": "0"}, 0)], ids=["as usual", "not at all"]
-)
-def test_handlers_give_way_to_their_dispatcher(
-    run_workers: RunWorkers, told: dict[str, str], by: int
-) -> None:
-    worker = run_workers("--n", "1", **told)
-    worker.wait_event("worker.started")
-    [executor] = worker.wait_executors(1)
-
-    dispatcher = psutil.Process(worker.process.pid)
-    wait_until(lambda: executor.nice() == dispatcher.nice() + by, f"nicer by {by}")
 
 
 # -- what it is told

@@ -28,13 +28,9 @@ def die_with_the_dispatcher() -> None:
     parent.end_with_it(signal.SIGKILL, parent_pid=os.getppid())
 
 
-def stand_alone(*, nice: int) -> None:
-    """A group of its own, so that what a handler starts can be killed with it; deaf to Ctrl-C.
-
-    ``nice``: while the cores are busy, who holds the write gate is not kept waiting by handlers.
-    """
+def stand_alone() -> None:
+    """A group of its own, so that what a handler starts can be killed with it; deaf to Ctrl-C."""
     os.setpgid(0, 0)
-    os.nice(nice)
     for number in STOPS:
         signal.signal(number, _unheard)
         signal.siginterrupt(number, False)

@@ -50,7 +50,6 @@ class Limits:
     # What has waited so long behind another is not begun: nobody has called it back, so the dispatcher is
     # silent, and others may take the lease for lapsed.
     waiting_seconds: float
-    nice: int = 0
 
 
 def main(channel: socket.socket, marks: Marks | None, limits: Limits) -> None:
@@ -60,7 +59,7 @@ def main(channel: socket.socket, marks: Marks | None, limits: Limits) -> None:
     lock stays taken, and nobody concludes from a free one that the tasks may be run elsewhere.
     """
     child.die_with_the_dispatcher()
-    child.stand_alone(nice=limits.nice)
+    child.stand_alone()
     child.keep_files()
     setproctitle("taskservice: executor")
     with suppress(AttributeError):  # none, or one of a user's own

@@ -88,7 +88,7 @@ def _dispatcher(
     selector = selectors.DefaultSelector()
     lease_for = config.lease_for if postgres.is_postgres(database()) else None
     pool = Pool(
-        limits=_limits(config),
+        limits=Limits(config.max_result_bytes, waiting_seconds=config.lease_for.total_seconds() / 2),
         recycle_after_tasks=config.recycle_after_tasks,
         lock=lock,
     )
@@ -103,11 +103,6 @@ def _dispatcher(
         report=report,
         vitals=vitals,
     )
-
-
-def _limits(config: Config) -> Limits:
-    waiting_seconds = config.lease_for.total_seconds() / 2
-    return Limits(config.max_result_bytes, waiting_seconds=waiting_seconds, nice=config.nice)
 
 
 def _tell_start(claimant: Claimant, executors: int) -> None:
