@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
+from django.utils.safestring import SafeString
 
+from tasks.admin import notices
 from tasks.admin.overview import Overview, kept
 
 register = template.Library()
@@ -14,6 +16,12 @@ register = template.Library()
 @register.simple_tag(takes_context=True)
 def service_overview(context: dict[str, Any]) -> Overview:
     return Overview(context["request"])
+
+
+@register.filter
+def commands(text: str) -> SafeString:
+    """What stands between backticks is a command, and looks like one."""
+    return notices.sentence(text)
 
 
 @register.simple_tag

@@ -193,7 +193,7 @@ def test_what_moved_nothing_leaves_no_trace(admin_client: Client, make_task: Mak
     pull(admin_client, TASKS, "retry", [task.pk])
 
     assert log_of(task) == []
-    assert "Nothing has been done to it" in admin_client.get(f"{TASKS}{task.pk}/history/").content.decode()
+    assert "Nobody has done anything to it" in admin_client.get(f"{TASKS}{task.pk}/history/").content.decode()
 
 
 def test_what_is_no_id_is_refused(admin_client: Client, make_task: MakeTask) -> None:

@@ -156,7 +156,7 @@ def test_choosing_everything_in_the_list_leads_to_the_count(
 
 def test_without_a_worker_both_pages_say_so(admin_client: Client, make_task: MakeTask) -> None:
     make_task(Status.FAILED)
-    nobody = "start one with `manage.py runworkers`"
+    nobody = "start one with <code>manage.py runworkers</code>"
     before = admin_client.get(ASK, {"verb": "retry"}).content.decode()
     operation = start(admin_client, verb="retry")
     waiting = admin_client.get(page_of(operation)).content.decode()

@@ -90,6 +90,17 @@ def test_attempts_are_told_in_order_with_their_errors(admin_client: Client, leas
     assert '<span class="name">&quot;sent&quot;</span>' in page
 
 
+def test_why_it_waits_names_a_command_as_one(admin_client: Client, make_task: MakeTask) -> None:
+    Queue.objects.create(name="mail", paused_at=timezone.now(), pause_reason="<b>a move</b>")
+    task = make_task(queue="mail")
+
+    page = admin_client.get(page_of(task)).content.decode()
+
+    assert page.count("<code>manage.py tasks resume mail</code>") == 2, "above its facts, and in its timeline"
+    assert "(&lt;b&gt;a move&lt;/b&gt;)" in page
+    assert "`" not in page.split('id="content-main"')[1]
+
+
 def test_values_are_shown_as_they_were_given(admin_client: Client, make_task: MakeTask) -> None:
     task = make_task(payload={"grüße": ["a", 1.5, None, True]}, args=[7], tags=["billing"])
 
