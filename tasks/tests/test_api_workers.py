@@ -24,7 +24,7 @@ from tasks.tests.api_client import Api, api
 from tasks.tests.holders import Holder
 from tasks.tests.rows import MakeTask, make_worker
 from tasks.tests.test_indexes import assert_only, plans_of
-from tasks.tests.workers import RunWorkers, run_workers
+from tasks.tests.workers import RunWorkers, run_workers, wait_until
 
 __all__ = ["api", "run_workers"]
 
@@ -185,7 +185,7 @@ def test_a_drain_keeps_the_tokens_owner_and_is_safe_to_repeat(
 @pytest.mark.django_db(transaction=True)
 def test_a_drained_worker_ends(api: Api, run_workers: RunWorkers) -> None:
     worker = run_workers("--n", "1")
-    worker.wait_executors(1)
+    wait_until(Worker.objects.exists, "its row")
     [row] = Worker.objects.all()
 
     assert api.ask("POST", f"/workers/{row.pk}/drain").status == 200
