@@ -155,14 +155,19 @@ def _waits_for_time(task: Task | Enqueued, run_at: datetime) -> Reason:
 
 
 def _paused(queue: Queue) -> Reason:
+    return Reason(
+        Code.QUEUE_PAUSED,
+        f"Queue {queue.name} is {pause_in_words(queue)}: "
+        f"resume it with `manage.py tasks resume {queue.name}`, or in the admin.",
+    )
+
+
+def pause_in_words(queue: Queue) -> str:
+    """Of a queue that is paused: since when, by whom and why, as far as that is known."""
     since = f" since {queue.paused_at:%Y-%m-%d %H:%M} UTC" if queue.paused_at else ""
     by = f" by {queue.paused_by}" if queue.paused_by else ""
     why = f" ({queue.pause_reason})" if queue.pause_reason else ""
-    return Reason(
-        Code.QUEUE_PAUSED,
-        f"Queue {queue.name} is paused{since}{by}{why}: "
-        f"resume it with `manage.py tasks resume {queue.name}`, or in the admin.",
-    )
+    return f"paused{since}{by}{why}"
 
 
 def _about(length: timedelta) -> str:

@@ -12,7 +12,8 @@ from tasks.management.choosing import all_tasks
 from tasks.management.tables import plain, table, terminal_width
 from tasks.models import Attempt, Task
 from tasks.models.task import database
-from tasks.pending import Situation
+from tasks.pending import Situation, pause_in_words
+from tasks.queues import AllQueues, Standing
 from tasks.resource import attempt_resource, resource, seconds_since, time_text
 from tasks.spans import span
 from tasks.states import Status
@@ -108,21 +109,44 @@ def workforce_in_words(situation: Situation) -> str:
     return f"{workers} {are} live, with {executors} executor{'' if executors == 1 else 's'}"
 
 
-def queue_numbers(situation: Situation) -> list[dict[str, Any]]:
+QUEUE_HEAD = ("QUEUE", "READY", "WAITING", "FAILED", "OLDEST, S", "WORKERS", "")
+
+
+def queue_standings(situation: Situation) -> list[Standing]:
     """Of each queue in use: what waits, since when, and who would take it."""
-    return [_numbers(queue, situation) for queue in stats.queues_in_use()]
+    queues = AllQueues(situation)
+    return queues.standings(queues.names)
 
 
-def _numbers(queue: str, situation: Situation) -> dict[str, Any]:
-    oldest = stats.oldest_ready_in(queue)
-    serving = [worker for worker in situation.living if worker.serves(queue)]
+def queue_row(standing: Standing, situation: Situation) -> tuple[str, ...]:
+    """A line of ``QUEUE_HEAD``."""
+    depth, limit = standing.depth, standing.limit
+    numbers = (capped(number, limit) for number in (depth.ready, depth.waiting, depth.failed))
+    oldest = seconds_since(depth.oldest_ready_at, situation.now)
+    said = pause_in_words(standing.paused) if standing.paused else ""
+    return standing.name, *numbers, "" if oldest is None else f"{oldest:.0f}", str(standing.workers), said
+
+
+def queue_json(standing: Standing, situation: Situation) -> dict[str, Any]:
+    """Numbers above the limit of the standing stand for more."""
+    depth, pause = standing.depth, standing.paused
     return {
-        "queue": queue,
-        "ready": stats.ready_in(queue),
-        "oldest_ready_seconds": seconds_since(oldest, situation.now),
-        "paused": queue in situation.paused,
-        "workers": len(serving),
+        "queue": standing.name,
+        "ready": depth.ready,
+        "waiting": depth.waiting,
+        "failed": depth.failed,
+        "capped": standing.capped,
+        "oldest_ready_seconds": seconds_since(depth.oldest_ready_at, situation.now),
+        "paused": pause is not None,
+        "paused_at": time_text(pause.paused_at) if pause else None,
+        "paused_by": (pause.paused_by or None) if pause else None,
+        "pause_reason": (pause.pause_reason or None) if pause else None,
+        "workers": standing.workers,
     }
+
+
+def capped(number: int, limit: int) -> str:
+    return f"{limit:,}+" if number > limit else f"{number:,}"
 
 
 def counts() -> dict[str, int | None]:

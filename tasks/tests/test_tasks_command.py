@@ -283,16 +283,21 @@ def test_stats_tell_of_each_queue_what_waits_and_who_would_take_it(tasks: Tasks,
     make_task(queue="mail", ready_at=hour_ago, priority=-5)
     make_task(queue="mail", priority=5)
     make_task(Status.FAILED)
-    lifecycle.pause(["images"])
+    make_task(queue="later", ready_at=None, waiting_for="time", run_at=timezone.now() + timedelta(days=1))
+    lifecycle.pause(["images"], by="ada", reason="a move")
 
     [found] = objects(tasks("stats", "--json"))
+    for_people = tasks("stats").stdout
 
     by_name = {queue["queue"]: queue for queue in found["queues"]}
     assert (by_name["mail"]["ready"], by_name["mail"]["workers"]) == (2, 1)
     assert 3600 <= by_name["mail"]["oldest_ready_seconds"] < 3700
     assert (by_name["images"]["paused"], by_name["images"]["workers"]) == (True, 0)
+    assert (by_name["images"]["paused_by"], by_name["images"]["pause_reason"]) == ("ada", "a move")
+    assert re.search(r"^images +0 +0 +0 +0 +paused since .* UTC by ada \(a move\)$", for_people, re.MULTILINE)
+    assert (by_name["later"]["ready"], by_name["later"]["waiting"]) == (0, 1)
     assert (found["tasks"]["failed"], found["workers"], found["executors"]) == (1, 1, 3)
-    assert tasks("stats").stdout.endswith("; 1 worker is live, with 3 executors.\n")
+    assert for_people.endswith("; 1 worker is live, with 3 executors.\n")
 
 
 # -- how it ends

@@ -195,23 +195,18 @@ class Command(BaseCommand):
 
     def stats(self, options: dict[str, Any]) -> int:
         situation = Situation()
-        queues, counts = showing.queue_numbers(situation), showing.counts()
+        queues, counts = showing.queue_standings(situation), showing.counts()
         if options["json"]:
-            self.say(showing.as_json({"queues": queues, "tasks": counts, **showing.workforce(situation)}))
+            told = [showing.queue_json(queue, situation) for queue in queues]
+            self.say(showing.as_json({"queues": told, "tasks": counts, **showing.workforce(situation)}))
             return 0
-        head = ("QUEUE", "READY", "OLDEST, S", "WORKERS", "")
-        rows = [
-            (
-                it["queue"],
-                _capped(it["ready"]),
-                "" if it["oldest_ready_seconds"] is None else f"{it['oldest_ready_seconds']:.0f}",
-                str(it["workers"]),
-                "paused" if it["paused"] else "",
-            )
-            for it in queues
+        rows = [showing.queue_row(queue, situation) for queue in queues]
+        self.say(table(showing.QUEUE_HEAD, rows, terminal_width()))
+        known = [
+            f"{showing.capped(number, COUNTED)} {name}"
+            for name, number in counts.items()
+            if number is not None
         ]
-        self.say(table(head, rows, terminal_width()))
-        known = [f"{_capped(number)} {name}" for name, number in counts.items() if number is not None]
         self.say(f"\n{', '.join(known)}; {showing.workforce_in_words(situation)}.")
         return 0
 
@@ -225,10 +220,6 @@ class Command(BaseCommand):
         else:
             self.say("All is well.")
         return 1 if any(finding.level == doctor.ERROR for finding in findings) else 0
-
-
-def _capped(number: int) -> str:
-    return f"{COUNTED:,}+" if number > COUNTED else f"{number:,}"
 
 
 def _limit(text: str) -> int:
