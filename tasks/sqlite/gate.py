@@ -15,9 +15,11 @@ PATIENCE = timedelta(seconds=5)
 STEP = timedelta(milliseconds=0.5)
 IMPATIENCE = timedelta(seconds=0.25)  # after one of this process has waited in vain, until one gets through
 COURTESY = timedelta(seconds=0.1)  # longer nobody waits behind one who waits: it may be a frozen process
+DISCOURTESY = timedelta(seconds=1)  # so long nobody of this process waits behind it then
 NOTE_BYTES = 1000
 
 
+_passed_by: dict[str, float] = {}  # until when (monotonic), at gates where one who waits stood too long
 _in_vain: set[str] = set()  # the gates that somebody of this process has given up, and nobody passed since
 
 
@@ -50,9 +52,10 @@ class Gate:
         file = self._open()
         try:
             self._wait_for(file)
-            self.held = True
             _leave_place(file)
+            self.held = True
         except BaseException:  # an interrupt may come just when the lock is ours
+            self.held = False
             _leave_place(file)
             fcntl.flock(file, fcntl.LOCK_UN)
             raise
@@ -61,9 +64,9 @@ class Gate:
         patience = min(self._patience, IMPATIENCE) if self._path in _in_vain else self._patience
         began = time.monotonic()
         deadline, courteous = began + patience.total_seconds(), began + COURTESY.total_seconds()
-        first = _take_place(file)
+        first = _take_place(file) or began < _passed_by.get(self._path, 0.0)
         while not (first and _lock(file)):
-            first = first or _take_place(file) or time.monotonic() > courteous
+            first = first or _take_place(file) or self._pass_by(courteous)
             if time.monotonic() > deadline:
                 _in_vain.add(self._path)
                 raise OperationalError(
@@ -71,6 +74,12 @@ class Gate:
                 )
             time.sleep(STEP.total_seconds())
         _in_vain.discard(self._path)
+
+    def _pass_by(self, courteous: float) -> bool:
+        now = time.monotonic()
+        if now > courteous:
+            _passed_by[self._path] = now + DISCOURTESY.total_seconds()
+        return now > courteous
 
     def release(self) -> None:
         if self.held and self._file is not None:

@@ -491,13 +491,39 @@ def test_who_goes_from_one_transaction_into_the_next_comes_after_who_waits(
     assert passed == ["who waits", "who is busy"]
 
 
-def test_one_who_is_frozen_while_it_waits_holds_up_the_others_for_a_moment_only(path: Path) -> None:
+def test_one_who_is_frozen_while_it_waits_holds_up_the_others_for_a_moment_only(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not each of them anew."""
+    monkeypatch.setattr(gate_module, "DISCOURTESY", timedelta(minutes=1))
     gate = Gate(f"{path}-gate", patience=timedelta(seconds=30))
 
     with another_who_waits_first(path):
+        began = time.monotonic()
+        for _ in range(600):
+            gate.acquire()
+            gate.release()
+        took = time.monotonic() - began
+
+    assert took < 600 * gate_module.COURTESY.total_seconds() / 2
+    assert not somebody_waits_first(path)
+
+
+def test_an_interrupt_just_when_the_gate_is_passed_leaves_it_open(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(file: int) -> None:
+        monkeypatch.undo()
+        raise Interrupted
+
+    gate = Gate(f"{path}-gate")
+    monkeypatch.setattr(gate_module, "_leave_place", interrupted)
+
+    with pytest.raises(Interrupted):
         gate.acquire()
 
-    assert gate.held
+    assert not gate.held
+    assert is_free(path)
     assert not somebody_waits_first(path)
 
 
