@@ -121,8 +121,7 @@ def processing() -> Counter[str]:
 
 def depths_of(owner: str) -> tuple[dict[str, Depth], bool]:
     """Of one owner's newest tasks: the queues in which they are; and whether these are all it has."""
-    # the exclusion says nothing new, but to SQLite: its partial index has the same
-    rows = Task.objects.using(database()).filter(owner=owner).exclude(owner="").order_by("-pk")
+    rows = Task.objects.using(database()).of_owner(owner).order_by("-pk")
     found = list(rows.values_list("queue", "status", "ready_at")[: OWNED + 1])
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     oldest: dict[str, datetime] = {}

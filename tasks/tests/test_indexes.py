@@ -17,6 +17,7 @@ from django.utils import timezone
 from tasks import lifecycle
 from tasks.book import Book
 from tasks.contract import ErrorReport, Failed, Lease, Succeeded
+from tasks.grants import Grant
 from tasks.models import Task, Worker
 from tasks.models.task import database
 from tasks.states import WaitingFor
@@ -140,6 +141,13 @@ def test_the_order_of_a_claim_is_that_of_its_index(make_task: MakeTask) -> None:
     *_, plan = plans_of(lambda: lifecycle.claim(claimant("a", handlers=many), limit=5, now=now_and()))
 
     assert_only([plan], "task_ready_idx", KEY)
+
+
+def test_the_tasks_of_an_owner_newest_first(make_task: MakeTask) -> None:
+    make_task(owner="app")
+    seen = Task.objects.using(database()).visible_to(Grant(owner="app")).order_by("-pk")
+
+    assert_only(plans_of(lambda: list(seen[:50])), "task_owner_idx")
 
 
 def test_promote(db: None) -> None:
