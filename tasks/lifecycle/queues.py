@@ -7,6 +7,7 @@ from collections.abc import Collection
 from functools import partial
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from tasks import bell, clock
 from tasks.lifecycle.again import again
@@ -29,14 +30,14 @@ def pause(queues: Collection[str], *, by: str = "", reason: str = "") -> int:
     with transaction.atomic(using=alias, savepoint=False):
         rows = Queue.objects.using(alias)
         rows.bulk_create([Queue(name=name) for name in sorted(names)], ignore_conflicts=True)
-        running = rows.filter(name__in=names, paused_at=None)
-        paused = running.update(
+        running = _names(rows.filter(name__in=names, paused_at=None))
+        rows.filter(name__in=running).update(
             paused_at=clock.now(alias),
             paused_by=by[: _length_of("paused_by")],
             pause_reason=reason[: _length_of("pause_reason")],
         )
-        _tell_on_commit("queue.paused", names, paused, by)
-    return paused
+        _tell_on_commit("queue.paused", running, by)
+    return len(running)
 
 
 @again
@@ -45,16 +46,22 @@ def resume(queues: Collection[str], *, by: str = "") -> int:
     names = set(queues)
     alias = database()
     with transaction.atomic(using=alias, savepoint=False):
-        paused = Queue.objects.using(alias).filter(name__in=names, paused_at__isnull=False)
-        resumed = paused.update(paused_at=None, paused_by="", pause_reason="")
+        rows = Queue.objects.using(alias)
+        paused = _names(rows.filter(name__in=names, paused_at__isnull=False))
+        rows.filter(name__in=paused).update(paused_at=None, paused_by="", pause_reason="")
         bell.ring_on_commit(alias)
-        _tell_on_commit("queue.resumed", names, resumed, by)
-    return resumed
+        _tell_on_commit("queue.resumed", paused, by)
+    return len(paused)
 
 
-def _tell_on_commit(name: str, queues: Collection[str], moved: int, by: str) -> None:
-    if moved:
-        told = {"queues": ", ".join(sorted(queues)), "moved": moved, "by": by or None}
+def _names(queues: QuerySet[Queue]) -> list[str]:
+    """Locked: nobody changes them until what is told of them has happened."""
+    return list(queues.select_for_update().order_by("name").values_list("name", flat=True))
+
+
+def _tell_on_commit(name: str, queues: Collection[str], by: str) -> None:
+    if queues:
+        told = {"queues": ", ".join(queues), "moved": len(queues), "by": by or None}
         transaction.on_commit(partial(event, logger, logging.INFO, name, **told), using=database())
 
 

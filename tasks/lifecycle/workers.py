@@ -53,13 +53,18 @@ def drain(worker_ids: Collection[str], *, by: str = "") -> int:
     who did it stays. Returns how many were not.
     """
     alias = database()
-    ids = set(worker_ids)
-    unasked = Worker.objects.using(alias).filter(pk__in=ids, drain_requested_at=None)
-    asked = unasked.update(drain_requested_at=clock.now(alias), drain_requested_by=by[:BY_CHARS])
-    if asked:
-        told = {"workers": ", ".join(sorted(ids)), "moved": asked, "by": by or None}
-        transaction.on_commit(partial(event, logger, logging.INFO, "worker.drained", **told), using=alias)
-    return asked
+    rows = Worker.objects.using(alias)
+    with transaction.atomic(using=alias, savepoint=False):
+        unasked = rows.select_for_update().filter(pk__in=set(worker_ids), drain_requested_at=None)
+        asked = list(unasked.order_by("pk").values_list("pk", flat=True))
+        rows.filter(pk__in=asked).update(
+            drain_requested_at=clock.now(alias), drain_requested_by=by[:BY_CHARS]
+        )
+        if asked:
+            told = {"workers": ", ".join(asked), "moved": len(asked), "by": by or None}
+            tell = partial(event, logger, logging.INFO, "worker.drained", **told)
+            transaction.on_commit(tell, using=alias)
+    return len(asked)
 
 
 class WorkerState(StrEnum):

@@ -72,6 +72,22 @@ def test_resume_rings_once_it_is_committed(django_capture_on_commit_callbacks: A
     assert len(done) == 2  # the other one writes it into the log
 
 
+def test_the_log_names_what_was_moved_and_nothing_else(
+    caplog: pytest.LogCaptureFixture, django_capture_on_commit_callbacks: Any
+) -> None:
+    caplog.set_level("INFO")
+    lifecycle.pause(["mail"], by="ann")
+
+    with django_capture_on_commit_callbacks(execute=True):
+        lifecycle.pause(["mail", "news"], by="bob")
+        lifecycle.resume(["news", "nobody"], by="bob")
+        lifecycle.pause(["mail"], by="bob")
+
+    told = [line.__dict__["fields"] for line in caplog.records if line.name == "tasks.lifecycle.queues"]
+    assert told[-2:] == [{"queues": "news", "moved": 1, "by": "bob"}] * 2
+    assert "bob" not in {line["by"] for line in told[:-2]}
+
+
 # -- what stats tell of queues and tasks
 
 
