@@ -116,6 +116,21 @@ def test_nothing_is_swapped_under_a_pointer_that_is_down(visit: Visitor) -> None
     assert (watched.wait(), watched.page.inner_text(READY)) == (1, "2")
 
 
+def test_a_menu_that_opens_does_not_leave_it_standing(visit: Visitor) -> None:
+    """What comes after its press goes to the menu."""
+    lifecycle.enqueue([wish("mail")])
+    watched = Watched(visit)
+    lifecycle.enqueue([wish("mail")])
+
+    watched.page.dispatch_event("#live", "pointerdown", {"button": 2})
+    assert (watched.wait(), watched.page.inner_text(READY)) == (1, "2")
+
+    lifecycle.enqueue([wish("mail")])
+    watched.page.dispatch_event("#live", "pointerdown")
+    watched.page.dispatch_event("#live", "contextmenu")
+    assert (watched.wait(), watched.page.inner_text(READY)) == (1, "3")
+
+
 def test_it_stands_still_while_text_is_marked(visit: Visitor) -> None:
     watched = Watched(visit)
 

@@ -134,8 +134,9 @@
   });
   document.addEventListener("visibilitychange", () => { show(); if (!held()) plan(0); });
   document.addEventListener("change", show);
-  document.addEventListener("pointerdown", () => { pressed = true; });
-  for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => { pressed = false; });
+  document.addEventListener("pointerdown", (event) => { pressed = event.button === 0; });
+  // a menu that opens takes what comes after the press
+  for (const end of ["pointerup", "pointercancel", "contextmenu"]) document.addEventListener(end, () => { pressed = false; });
   document.addEventListener("selectionchange", show);
 
   panel.hidden = false;
