@@ -237,7 +237,8 @@ def _why(task: Task | None) -> str:
 
 def _rests(task: Task) -> bool:
     """Between two turns, so that other tasks get theirs; on its page that is no reason to worry."""
-    return task.waiting_for == WaitingFor.TIME and not task.attempt
+    due = task.run_at if task.waiting_for == WaitingFor.TIME and not task.attempt else None
+    return due is not None and due > timezone.now()
 
 
 def _obstacle() -> str:

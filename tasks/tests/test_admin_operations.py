@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from tasks import operations
 from tasks.ids import new_task_id
-from tasks.models import Operation, Task
+from tasks.models import Operation, Task, Worker
 from tasks.operations import HANDLER
 from tasks.states import Status
 from tasks.tests.rows import HANDLER as ECHO
@@ -216,12 +216,17 @@ def test_its_page_shows_one_operation_whichever_task_does_it(
     operations.run(operation.pk, task_id=Task.objects.get(handler=HANDLER).pk)
 
     resting = admin_client.get(page_of(operation))
+    Worker.objects.all().delete()
+    a_moment_ago = timezone.now() - timedelta(seconds=1)
+    Task.objects.filter(handler=HANDLER, status=Status.PENDING).update(run_at=a_moment_ago)
+    alone = admin_client.get(page_of(operation))
     admin_client.post(page_of(operation), {"stop": "1"})
 
     page = resting.content.decode()
     assert "1 queued again." in page
     assert ">Resting<" in page
     assert resting.context["why"] == ""
+    assert "No worker" in alone.context["why"], "it rests no longer, and nobody goes on with it"
     assert 'name="stop"' in page
     assert {first.pk, second.pk} & set(Task.objects.filter(status=Status.FAILED).values_list("pk", flat=True))
     assert Operation.objects.get(pk=operation.pk).stopped_by == "admin"
