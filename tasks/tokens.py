@@ -85,7 +85,7 @@ def grant_of(text: str, *, now: datetime) -> Grant:
     if token is None or not known or (token.expires_at is not None and token.expires_at <= now):
         raise Unauthenticated
     _note_use(token, now)
-    scopes = frozenset(Scope(scope) for scope in token.scopes)
+    scopes = frozenset(scope for scope in Scope if scope in token.scopes)  # a newer release may know more
     queues = None if token.queues is None else tuple(token.queues)
     return Grant(owner=token.owner, scopes=scopes, queues=queues, sees_all=Scope.ADMIN in scopes)
 

@@ -87,6 +87,15 @@ def test_what_is_no_token_opens_nothing(given: str) -> None:
     Api().ask("GET", "/tasks", Authorization=given).problem(401, "unauthenticated")
 
 
+def test_a_scope_of_a_newer_release_allows_nothing_and_breaks_nothing() -> None:
+    """While both releases serve, tokens that the newer one makes come to the older one, too."""
+    holder = Holder("app", [Scope.READ])
+    Token.objects.update(scopes=[*Token.objects.get().scopes, "tasks:teleport"])
+
+    assert holder.ask("GET", "/tasks").status == 200
+    holder.ask("POST", "/tasks", b"{}").problem(403, "forbidden")
+
+
 def test_a_known_prefix_with_another_secret_opens_nothing() -> None:
     secret = Holder().secret
     other = "A" if secret[-20] != "A" else "B"
