@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from django.db import connections, transaction
@@ -11,26 +11,16 @@ from django.utils import timezone
 from tasks import lifecycle, postgres, statements
 from tasks.contract import Lease, Outcome, Succeeded, TaskSpec
 from tasks.models.task import database
-from tasks.tests.rows import claimant
+from tasks.tests.ledgers import ledger
 from tasks.worker.ledger import Ledger, Turned, Wish
+
+__all__ = ["ledger"]
 
 pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
 
 NOOP = TaskSpec(handler="fault.noop")
 OFTEN = 2 * (postgres.PLANNED_AFTER + 5)  # the server plans each of the first five by itself
 MANY = 5_000
-
-
-@pytest.fixture
-def ledger() -> Iterator[Ledger]:
-    """On a connection as a worker's."""
-    connection = connections[database()]
-    before = dict(connection.settings_dict["OPTIONS"])
-    postgres.keep_plans(database())
-    connection.close()
-    yield Ledger(claimant(handlers=["fault.noop"]))
-    connection.settings_dict["OPTIONS"] = before
-    connection.close()
 
 
 def test_a_plan_from_an_empty_table_serves_a_full_one(ledger: Ledger) -> None:
