@@ -153,7 +153,7 @@ def worker_resource(
         "pid": worker.pid if whole else None,
         "version": worker.version if whole else None,
         "queues": queues if queues is None or only is None else [name for name in queues if name in only],
-        "handlers": worker.handlers,
+        "handlers": worker.handlers if whole else None,
         "executors": worker.executors,
         "busy": worker.busy if whole else None,
         "memory_mb": worker.memory_mb if whole else None,

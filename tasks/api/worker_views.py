@@ -25,6 +25,7 @@ from tasks.lifecycle.workers import state_of
 from tasks.models import Worker
 from tasks.models.task import database
 from tasks.pending import WORKERS_SEEN, Situation
+from tasks.queues import seen_by
 from tasks.resource import time_text, worker_resource
 
 
@@ -33,13 +34,15 @@ class WorkerCollection(ApiView):
 
     def get(self, request: Request) -> HttpResponse:
         """Those that serve a queue of the token's, by id, with the tasks in hand that it may see."""
-        wanted, grant, now = listing_from(request, {}), grant_of(request), Situation().now
+        wanted, grant, situation = listing_from(request, {}), grant_of(request), Situation()
 
         def show(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
             held = stats.in_hands(tasks_of(request).filter(worker_id__in=ids))
+            whole = grant.sees_whole_queues
+            only = grant.queues if whole else seen_by(grant, situation).names
             for worker in Worker.objects.using(database()).filter(pk__in=ids).order_by("pk"):
-                tasks, whole = held.get(worker.pk, []), grant.sees_whole_queues
-                yield worker_resource(worker, tasks, now=now, whole=whole, only=grant.queues)
+                tasks = held.get(worker.pk, [])
+                yield worker_resource(worker, tasks, now=situation.now, whole=whole, only=only)
 
         ids = _ids(grant)
         return page_answer(page_of_names(ids, wanted, show), wanted, members=counted_names(ids, wanted))

@@ -132,7 +132,7 @@ def test_a_token_sees_its_owners_tasks_in_hand_alone(make_task: MakeTask, scopes
     assert len(shown(Holder.almighty())[0]["tasks"]) == 2
 
 
-OPERATORS = ("host", "pid", "version", "busy", "memory_mb", "recycled", "drain_requested_by")
+OPERATORS = ("host", "pid", "version", "handlers", "busy", "memory_mb", "recycled", "drain_requested_by")
 
 
 @guarded
@@ -155,6 +155,39 @@ def test_a_token_that_names_queues_sees_who_serves_these_and_no_other_queue() ->
     told = {worker["id"]: worker["queues"] for worker in shown(Holder("app", STEERS, queues=["mail"]))}
 
     assert told == {"all": None, "both": ["mail"]}
+
+
+@guarded
+def test_a_token_learns_from_workers_of_no_queue_that_the_list_of_queues_hides(make_task: MakeTask) -> None:
+    make_task(queue="shared", owner="app")
+    make_task(queue="secret", owner="other")
+    make_worker("shared", "secret", id="both", handlers=["secret.handler"])
+    make_worker("secret", id="other")
+    make_worker(id="all")
+    reader = Holder("app", [Scope.READ])
+
+    told = {worker["id"]: worker["queues"] for worker in shown(reader)}
+
+    assert told == {"all": None, "both": ["shared"], "other": []}
+    assert b"secret" not in reader.ask("GET", "/workers").body
+
+
+@guarded
+def test_the_queues_that_a_reader_knows_are_read_once_for_a_page(make_task: MakeTask) -> None:
+    def asked() -> int:
+        with CaptureQueriesContext(connections[database()]) as heard:
+            shown(reader)
+        return len(heard)
+
+    make_task(queue="mail", owner="app")
+    reader = Holder("app", [Scope.READ])
+    asked()  # the token has been looked up
+    make_worker("mail")
+    few = asked()
+    for _ in range(10):
+        make_worker("mail", "secret")
+
+    assert asked() == few
 
 
 # -- drain

@@ -110,7 +110,8 @@ OPERATIONS = (
         summary="List workers",
         says="By id: those that live, and those that stopped without a word within the last day. A token "
         "sees its own tasks in their hands; one that names queues sees those that serve one of these; and "
-        "for one that may not steer queues, what is the operators' own is null.",
+        "for one that may not steer queues, `queues` are those that it sees in the list of queues, and what "
+        "is the operators' own is null.",
         scope=Scope.READ,
         parameters=tuple(PAGING),
         replies={

@@ -19,7 +19,7 @@ PURGE_WISHED: Mapping[str, str] = {"confirm": "The queue's name, once more."}
 TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
 WHOLE_OR_NULL: Schema = {"type": ["integer", "null"], "minimum": 0}
 SECONDS_OR_NULL: Schema = {"type": ["number", "null"], "minimum": 0}
-TEXTS: Schema = {"type": "array", "items": TEXT}
+TEXTS_OR_NULL: Schema = {"type": ["array", "null"], "items": TEXT}
 
 _DEPTH: Mapping[str, Schema] = {
     "pending": said(WHOLE, "Those that are ready and those that wait."),
@@ -58,13 +58,13 @@ _HELD: Mapping[str, Schema] = {
 }
 _STATE: Schema = {"type": "string", "enum": list(WorkerState)}
 _WORKER: Mapping[str, Schema] = {
-    "id": TEXT,
+    "id": said(TEXT, "It names the host and the process, for whoever may see the worker."),
     "state": said(_STATE, "`draining`: it claims nothing more. `gone`: it was not seen for 30 seconds."),
     "host": TEXT_OR_NULL,
     "pid": WHOLE_OR_NULL,
     "version": said(TEXT_OR_NULL, "Of the code that it runs."),
-    "queues": said({"type": ["array", "null"], "items": TEXT}, "Null: all."),
-    "handlers": TEXTS,
+    "queues": said(TEXTS_OR_NULL, "Those that it serves and this token knows. Null: it serves all."),
+    "handlers": said(TEXTS_OR_NULL, "That it knows; null: not for this token."),
     "executors": said(WHOLE, "How many tasks it runs at once."),
     "busy": said(WHOLE_OR_NULL, "Executors that ran one when it was seen last."),
     "memory_mb": said(WHOLE_OR_NULL, "Of all its processes, then."),
