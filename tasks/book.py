@@ -149,9 +149,9 @@ class Book:
         flat = [value for row in rows for value in row]
         return set(self._fetch(statements.reserve(len(rows)), (*flat, self.time(too_old))))
 
-    def kept(self, key: Row) -> Row | None:
-        """(fingerprint, status, body, location) for (owner, path, key)."""
-        rows = self._fetch(statements.KEPT, key)
+    def kept(self, key: Row, *, too_old: datetime) -> Row | None:
+        """(fingerprint, status, body, location) for (owner, path, key); None where it is too old, too."""
+        rows = self._fetch(statements.KEPT, (*key, self.time(too_old)))
         return rows[0] if rows else None
 
     def keep(self, rows: Sequence[Row]) -> None:

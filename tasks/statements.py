@@ -239,7 +239,7 @@ RETURNING owner, path, key
 
 KEPT = """
 SELECT fingerprint, COALESCE(status, 0), COALESCE(body, ''), location FROM idempotency
-WHERE owner = %s AND path = %s AND key = %s
+WHERE owner = %s AND path = %s AND key = %s AND created_at > %s
 """
 KEEP = (
     "UPDATE idempotency SET status = %s, body = %s, location = %s WHERE owner = %s AND path = %s AND key = %s"

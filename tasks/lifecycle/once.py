@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from django.db import connections, transaction
 
+from tasks import clock
 from tasks.book import Book
 from tasks.contract import Kept, Once
 from tasks.lifecycle.again import again
@@ -30,12 +31,13 @@ def reserve(asked: Sequence[Once], *, now: datetime, wait: timedelta = WAIT) -> 
     taken = book.reserve(rows, too_old=now - KEPT_FOR)
     _bound_the_wait(alias, None)  # what it waits for from now on are others' tasks
     others = [once for once in asked if _key(once) not in taken]
-    return {once: _kept(book, once) for once in others}
+    return {once: _kept(book, once, too_old=now - KEPT_FOR) for once in others}
 
 
 def is_taken(once: Once) -> bool:
     """Whether a request with its key has been decided, so that another makes nothing."""
-    return Book(database()).kept(_key(once)) is not None
+    alias = database()
+    return Book(alias).kept(_key(once), too_old=clock.now(alias) - KEPT_FOR) is not None
 
 
 def keep(answers: Iterable[tuple[Once, Kept]]) -> None:
@@ -56,8 +58,8 @@ def _key(once: Once) -> tuple[str, str, str]:
     return once.owner, once.path, once.key
 
 
-def _kept(book: Book, once: Once) -> Kept:
-    found = book.kept(_key(once))
+def _kept(book: Book, once: Once, *, too_old: datetime) -> Kept:
+    found = book.kept(_key(once), too_old=too_old)
     fingerprint, status, body, location = found or (once.fingerprint, 0, "", "")  # None: just forgotten
     return Kept(fingerprint=fingerprint, status=status, body=body, location=location)
 

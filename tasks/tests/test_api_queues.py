@@ -441,6 +441,32 @@ def test_a_purge_that_is_sent_again_cancels_nothing_that_came_since(api: Api, ma
     assert statuses() == {"cancelled": 1, "pending": 1}
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_purge_with_a_key_that_has_grown_too_old_holds_no_transaction_open(
+    api: Api, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, body = {"Idempotency-Key": "k1"}, {"confirm": "mail"}
+    within: set[bool] = set()  # a transaction
+    make_task(queue="mail")
+    post(api, "/queues/mail/purge", body, **key)
+    too_old = timezone.now() - lifecycle.KEPT_FOR - timedelta(seconds=1)
+    Idempotency.objects.update(created_at=too_old)
+    make_task(queue="mail")
+    purge = lifecycle.purge
+
+    def watched(queue: str, **given: Any) -> int:
+        within.add(connections[database()].in_atomic_block)
+        return purge(queue, **given)
+
+    monkeypatch.setattr(lifecycle, "purge", watched)
+
+    again = post(api, "/queues/mail/purge", body, **key)
+
+    assert (again.json()["cancelled"], within) == (1, {False})
+    assert Idempotency.objects.get().created_at > too_old
+    assert statuses() == {"cancelled": 2}
+
+
 def test_a_pause_that_is_sent_again_holds_nothing_back_that_was_resumed(api: Api) -> None:
     key = {"Idempotency-Key": "k1"}
     first = post(api, "/queues/mail/pause", **key)

@@ -87,8 +87,9 @@ OPERATIONS = (
         id="purgeQueue",
         tag=QUEUES,
         summary="Cancel all that is pending in a queue",
-        says="Of every owner, and made before the request; it can be run again. What runs goes on. After "
-        "10 seconds it stops and says that there are more.",
+        says="Of every owner, and made before the request. What runs goes on. After 10 seconds it stops and "
+        "says whether there are more; the next one needs a new `Idempotency-Key`. Once one with a key was "
+        "answered, the same one cancels nothing more; while it runs, or where it was cut off, both cancel.",
         scope=Scope.QUEUES,
         parameters=NAMED,
         body=Body(schema="Purge", examples={"the same name": {"confirm": "invoices"}}),
