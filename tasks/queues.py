@@ -148,7 +148,7 @@ def seen_by(grant: Grant, situation: Situation) -> AllQueues | OwnQueues:
 @dataclass(frozen=True, slots=True)
 class Purged:
     cancelled: int
-    more: bool  # its time was over before all were cancelled
+    more: bool  # its time was over, and some are left that were made before it
 
 
 def purge(name: str, *, by: str) -> Purged:
@@ -156,13 +156,15 @@ def purge(name: str, *, by: str) -> Purged:
     before = clock.now(database())  # as it stamps the tasks, whatever this host's clock says
     deadline = time.monotonic() + PURGE_SECONDS
     reason = f"Queue {name} was purged{f' by {by}' if by else ''}."
-    total = 0
+    total, more = 0, False
     while moved := lifecycle.purge(name, before=before, reason=reason):
         total += moved
         if time.monotonic() > deadline:
+            more = stats.any_pending(name, before=before)
             break
-    event(logger, logging.INFO, "queue.purged", queue=name, by=by or None, cancelled=total)
-    return Purged(total, more=bool(moved))
+    if total:
+        event(logger, logging.INFO, "queue.purged", queue=name, by=by or None, cancelled=total)
+    return Purged(total, more=more)
 
 
 def _typical(counts: Sequence[int], ends: Sequence[float]) -> Sequence[float]:

@@ -70,6 +70,13 @@ def pending_in(queue: str, *, most: int = COUNTED) -> int:
     return most + 1 - left + (waiting.values("queue")[:left].count() if left else 0)
 
 
+def any_pending(queue: str, *, before: datetime) -> bool:
+    """Whether a task of this queue is pending that was made by then: by two indexes."""
+    tasks = Task.objects.using(database())
+    pending = tasks.filter(queue=queue, status=Status.PENDING, created_at__lte=before)
+    return any(pending.filter(ready_at__isnull=not ready).exists() for ready in (False, True))
+
+
 def oldest_ready_in(queue: str) -> datetime | None:
     """Since when the one that has waited longest is ready: an index step for each priority in use."""
     found: list[datetime] = []

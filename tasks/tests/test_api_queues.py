@@ -415,13 +415,49 @@ def test_purge_of_very_many_says_that_more_are_left(
     monkeypatch.setattr("tasks.queues.PURGE_SECONDS", 0.0)
     purge = lifecycle.purge
     monkeypatch.setattr(lifecycle, "purge", lambda queue, **given: purge(queue, limit=2, **given))
-    for _ in range(3):
+    for _ in range(4):
         make_task(queue="mail")
 
     told = [post(api, "/queues/mail/purge", {"confirm": "mail"}).json() for _ in range(2)]
 
-    assert [(one["cancelled"], one["more"]) for one in told] == [(2, True), (1, True)]
-    assert statuses() == {"cancelled": 3}
+    assert [(one["cancelled"], one["more"]) for one in told] == [(2, True), (2, False)]
+    assert statuses() == {"cancelled": 4}
+
+
+@pytest.mark.django_db(transaction=True)  # in one, PostgreSQL's clock stands still
+@pytest.mark.parametrize("waits", [False, True], ids=["ready", "waiting"])
+@pytest.mark.parametrize(("before", "more"), [(1, False), (2, True)])
+def test_more_counts_what_was_made_before_the_purge_and_nothing_that_came_meanwhile(
+    api: Api, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, before: int, more: bool, waits: bool
+) -> None:
+    monkeypatch.setattr("tasks.queues.PURGE_SECONDS", 0.0)
+    kind: dict[str, Any] = {"queue": "mail"} | (
+        {"ready_at": None, "waiting_for": WaitingFor.HANDLER} if waits else {}
+    )
+    purge = lifecycle.purge
+
+    def purge_while_another_comes(queue: str, **given: Any) -> int:
+        make_task(**kind)
+        return purge(queue, limit=1, **given)
+
+    monkeypatch.setattr(lifecycle, "purge", purge_while_another_comes)
+    for _ in range(before):
+        make_task(**kind)
+
+    told = post(api, "/queues/mail/purge", {"confirm": "mail"}).json()
+
+    assert (told["cancelled"], told["more"]) == (1, more)
+
+
+def test_a_purge_that_cancels_nothing_is_not_logged(
+    api: Api, make_task: MakeTask, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_task(Status.FAILED, queue="mail")
+
+    with caplog.at_level(logging.INFO):
+        assert post(api, "/queues/mail/purge", {"confirm": "mail"}).json()["cancelled"] == 0
+
+    assert "queue.purged" not in [line.getMessage() for line in caplog.records]
 
 
 # -- sent again

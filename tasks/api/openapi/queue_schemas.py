@@ -92,7 +92,9 @@ def schemas() -> dict[str, Schema]:
             {
                 "name": TEXT,
                 "cancelled": WHOLE,
-                "more": said({"type": "boolean"}, "Its time was over before all were: ask again."),
+                "more": said(
+                    {"type": "boolean"}, "Its time was over before all were: ask again, with a new key."
+                ),
             }
         ),
         "Paused": object_of(_PAUSED),
