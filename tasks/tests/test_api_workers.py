@@ -14,7 +14,8 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tasks import tokens
+from tasks import stats, tokens
+from tasks.api.openapi.document import document
 from tasks.grants import USUAL, Scope
 from tasks.models import Worker
 from tasks.models.task import database
@@ -114,6 +115,20 @@ def test_tasks_in_hand_are_found_by_their_leases(api: Api, make_task: MakeTask) 
     make_task(Status.PROCESSING, worker_id=make_worker().pk)
 
     assert_only(plans_of(lambda: shown(api)), "task_lease_idx")
+
+
+def test_the_tasks_of_a_page_end_where_the_document_says(
+    api: Api, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = document()["components"]["schemas"]["Worker"]["properties"]["tasks"]["description"]
+    assert f"{stats.HELD_LOOKED_AT:,} whose leases end first" in said
+    monkeypatch.setattr(stats, "HELD_LOOKED_AT", 2)
+    ends = timezone.now() + timedelta(minutes=1)
+    for number in (3, 1, 2):
+        worker = make_worker(id=str(number))
+        make_task(Status.PROCESSING, worker_id=worker.pk, lease_expires_at=ends + timedelta(seconds=number))
+
+    assert [len(worker["tasks"]) for worker in shown(api)] == [1, 1, 0]
 
 
 # -- who sees what

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tasks import stats
 from tasks.api import queue_views
 from tasks.api.openapi import examples
 from tasks.api.openapi.checks import TIME, TIME_OR_NULL, Schema
@@ -74,7 +75,9 @@ _WORKER: Mapping[str, Schema] = {
     "drain_requested_at": TIME_OR_NULL,
     "drain_requested_by": TEXT_OR_NULL,
     "tasks": said(
-        {"type": "array", "items": object_of(_HELD)}, "In its hands, of those that this token may see."
+        {"type": "array", "items": object_of(_HELD)},
+        "In its hands, of those that this token may see. All workers of a page together show the "
+        f"{stats.HELD_LOOKED_AT:,} whose leases end first, and no more.",
     ),
 }
 
