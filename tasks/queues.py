@@ -74,7 +74,9 @@ class AllQueues:
 
     @cached_property
     def names(self) -> list[str]:
-        """Those that something uses: a task that is not over, a handler, a worker, or a row of its own."""
+        """Those that something uses: a task that is pending, runs or has failed, a handler, a worker, what
+        happened in the last hour, or a row of its own, which stays once it was paused.
+        """
         if self._only is not None:
             return self._only
         used = {*stats.queues_in_use(), *depths.names(), *depths.processing()}

@@ -135,7 +135,10 @@ def test_queues_come_by_name_and_page_by_page(api: Api, make_task: MakeTask) -> 
     assert api.get("/queues?count=exact").json()["count"] == {"value": len(every), "relation": "eq"}
 
 
-@pytest.mark.parametrize("use", ["ready", "waiting", "failed", "processing", "worker", "pause", "lately"])
+USES = ["ready", "waiting", "failed", "processing", "worker", "pause", "resumed", "lately"]
+
+
+@pytest.mark.parametrize("use", USES)
 def test_a_queue_is_known_by_whatever_uses_it(api: Api, make_task: MakeTask, use: str) -> None:
     assert api.get("/queues/mail").problem(404, "not-found")["detail"] == "queue not found"
     uses: dict[str, Callable[[], object]] = {
@@ -145,6 +148,7 @@ def test_a_queue_is_known_by_whatever_uses_it(api: Api, make_task: MakeTask, use
         "processing": lambda: make_task(Status.PROCESSING, queue="mail"),
         "worker": lambda: make_worker("mail"),
         "pause": lambda: lifecycle.pause(["mail"]),
+        "resumed": lambda: lifecycle.pause(["mail"]) and lifecycle.resume(["mail"]),
         "lately": lambda: happened("mail", completed=1),
     }
 

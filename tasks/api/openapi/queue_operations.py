@@ -27,9 +27,10 @@ OPERATIONS = (
         id="listQueues",
         tag=QUEUES,
         summary="List queues",
-        says="By name: those that a task, a handler, a worker or a pause uses. A token that may not steer "
-        "them sees those in which the newest 10,000 tasks of its owner are, and counts these alone. One "
-        "that names queues sees exactly these.",
+        says="By name: those in which a task is pending, runs or has failed, that a handler or a worker "
+        "names, in which anything happened in the last hour, or that were ever paused. A token that may not "
+        "steer them sees those in which the newest 10,000 tasks of its owner are, and counts these alone. "
+        "One that names queues sees exactly these.",
         scope=Scope.READ,
         parameters=tuple(PAGING),
         replies={
