@@ -115,16 +115,22 @@ class Gate:
 
 
 def _take_place(file: int) -> bool:
-    """The lock of a byte, which belongs to the open file like a flock; neither knows of the other."""
+    """The lock of a byte, which belongs to the open file like a flock; neither knows of the other.
+
+    Where a file system has no such locks, nobody stands before anybody, and chance decides.
+    """
     try:
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, _PLACE)
     except BlockingIOError:
         return False
+    except OSError:
+        return True
     return True
 
 
 def _leave_place(file: int) -> None:
-    fcntl.fcntl(file, fcntl.F_OFD_SETLK, _NO_PLACE)
+    with suppress(OSError):
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _NO_PLACE)
 
 
 _FLOCK = "hhqqi4x"  # type, whence, start, length, pid: fcntl(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -507,6 +508,24 @@ def test_one_who_is_frozen_while_it_waits_holds_up_the_others_for_a_moment_only(
 
     assert took < 600 * gate_module.COURTESY.total_seconds() / 2
     assert not somebody_waits_first(path)
+
+
+def test_without_locks_of_bytes_it_is_a_gate_still(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on some file systems of containers: only who comes first is left to chance then."""
+
+    def refused(*_: Any) -> None:
+        raise OSError(errno.EINVAL, "no such lock here")
+
+    monkeypatch.setattr(fcntl, "fcntl", refused)
+    gate, other = Gate(f"{path}-gate"), Gate(f"{path}-gate", patience=SHORT)
+    gate.acquire()
+
+    with pytest.raises(OperationalError, match="no turn to write"):
+        other.acquire()
+    gate.release()
+    other.acquire()
+
+    assert other.held
 
 
 def test_an_interrupt_just_when_the_gate_is_passed_leaves_it_open(
